@@ -1,0 +1,91 @@
+"""Every error the product raises, and what each one means.
+
+```
+AgentWorkerError(code, message, remedy)
+├─ ConfigError          the operator's mistake: file, line, key, remedy          exit 2 / HTTP 400
+├─ SettingsError        a wrong or missing environment variable                  exit 2
+├─ CallError            this call cannot go on; carries the disconnection reason
+├─ ControlPlaneError    the control plane did not take it; `retryable` says whether to try again
+└─ ProviderError        a speech or language provider cannot be used
+```
+
+A `code` is a stable machine word, a message is one sentence, a remedy says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class AgentWorkerError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        code: stable machine word, lower snake case.
+        message: one sentence for a person.
+        remedy: what to do about it, or "" where nothing can be done.
+        retryable: whether the same attempt may succeed later.
+    """
+
+    retryable = False
+
+    def __init__(self, code: str, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class ConfigError(AgentWorkerError):
+    """An agent file, prompt or tool is wrong.
+
+    Attributes:
+        file: path as the operator wrote it, or None where the mistake is in no file.
+        line: 1-based line in that file, or None.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        remedy: str = "",
+        file: str | None = None,
+        line: int | None = None,
+    ) -> None:
+        super().__init__(code, message, remedy=remedy)
+        self.file = file
+        self.line = line
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
+        return place + super().__str__()
+
+
+class SettingsError(AgentWorkerError):
+    """An environment variable is missing or wrong."""
+
+
+class CallError(AgentWorkerError):
+    """This call cannot go on.
+
+    Attributes:
+        disconnection_reason: what the call row says afterwards (contract 2.6).
+    """
+
+    def __init__(self, code: str, message: str, *, disconnection_reason: str = "error") -> None:
+        super().__init__(code, message)
+        self.disconnection_reason = disconnection_reason
+
+
+class ControlPlaneError(AgentWorkerError):
+    """The control plane did not take a fact; nothing is lost, the journal still has it."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        super().__init__(code, message)
+        self.retryable = retryable
+
+
+class ProviderError(AgentWorkerError):
+    """A speech or language provider is unknown, not installed or has no key."""

@@ -1,0 +1,126 @@
+"""How this process runs: environment variables only, read once, secrets masked."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agent_worker.errors import SettingsError
+
+CALL_MEMORY_MIB = 120
+"""Memory one call is budgeted with when slots are counted: its own, and its share of the server side."""
+
+
+def default_call_slots(cores: int, memory_mib: int) -> int:
+    """Return how many calls a machine of this size takes: five a core, and no more than memory holds."""
+    return max(1, min(cores * 5, (memory_mib - 512) // CALL_MEMORY_MIB))
+
+
+def _machine_call_slots() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return default_call_slots(len(os.sched_getaffinity(0)), memory)
+
+
+class Settings(BaseSettings):
+    """The product's own settings, `AGENT_WORKER_*`, and LiveKit's three, under LiveKit's names."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENT_WORKER_", extra="ignore", frozen=True)
+
+    livekit_url: str = Field("", validation_alias="LIVEKIT_URL", description="ws:// or wss:// URL of the LiveKit server.")
+    livekit_api_key: str = Field("", validation_alias="LIVEKIT_API_KEY", description="LiveKit API key.")
+    livekit_api_secret: SecretStr = Field(
+        SecretStr(""), validation_alias="LIVEKIT_API_SECRET", description="LiveKit API secret."
+    )
+
+    agent_name: str = Field("phone-agent", description="Name LiveKit dispatches calls to; the dispatch rule names the same.")
+    organization_id: str = Field("org_local", description="Organization id on every row and webhook.")
+    agents_dir: Path = Field(Path("agents"), description="Folder of agent files (*.yaml).")
+    prompts_dir: Path = Field(Path("prompts"), description="Folder of prompt templates (*.md).")
+    tools_dir: Path = Field(Path("tools"), description="Folder of function tools (*.py).")
+    data_dir: Path = Field(Path("var"), description="Folder of journals, recordings and the SQLite file.")
+    database_url: str = Field("", description="SQLAlchemy URL; default: SQLite file in the data folder.")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… secret that signs webhooks; default: one made at first use, kept in the data folder.")
+    default_agent: str = Field("", description="Agent that answers numbers no agent file names; default: none, such callers hear a sentence.")
+    unknown_number_message: str = Field(
+        "Sorry, this number is not in service. Goodbye.",
+        description="What a caller to an unknown number hears before the line is closed.",
+    )
+    prices_file: Path | None = Field(None, description="YAML file of provider prices; default: no prices, cost is 0.")
+
+    call_slots: int = Field(default_factory=_machine_call_slots, ge=1, le=1_000, description="Calls taken at once; default from cores and memory.")
+    idle_processes: int = Field(2, ge=1, le=64, description="Job processes kept warm.")
+    drain_timeout_seconds: int = Field(3_600, ge=0, le=86_400, description="How long SIGTERM waits for calls to end, s.")
+    answer_budget_ms: int = Field(4_000, ge=500, le=30_000, description="How long a caller hears ringing before we answer whatever is ready, ms.")
+    lease_seconds: int = Field(30, ge=5, le=600, description="How long a call outlives its worker's last sign of life, s.")
+    health_host: str = Field("127.0.0.1", description="Address of the health endpoint.")
+    health_port: int = Field(8081, ge=0, le=65_535, description="Port of the health endpoint; 0 = any free one.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
+    log_format: Literal["json", "text"] = Field("json", description="Log format.")
+
+    @property
+    def journal_dir(self) -> Path:
+        """Folder of the calls' journals."""
+        return self.data_dir / "journal"
+
+    @property
+    def recordings_dir(self) -> Path:
+        """Folder of the recordings."""
+        return self.data_dir / "recordings"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of audio rendered before it is needed; may be deleted at any time."""
+        return self.data_dir / "cache"
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'agent-worker.db').resolve()}"
+
+    def require_livekit(self) -> None:
+        """Raise `SettingsError` naming each LiveKit variable that is missing."""
+        missing = [
+            name
+            for name, value in (
+                ("LIVEKIT_URL", self.livekit_url),
+                ("LIVEKIT_API_KEY", self.livekit_api_key),
+                ("LIVEKIT_API_SECRET", self.livekit_api_secret.get_secret_value()),
+            )
+            if not value
+        ]
+        if missing:
+            raise SettingsError(
+                "livekit_settings_missing",
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set.",
+                remedy="Set them in the environment (see .env.example), or try `python -m agent_worker demo`, which needs none.",
+            )
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: a variable has a value it cannot have; the sentence names the variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        variable = name if name.isupper() else f"AGENT_WORKER_{name.upper()}"
+        raise SettingsError(
+            "setting_invalid",
+            f"{variable}: {first['msg']} (got {first.get('input')!r}).",
+            remedy="See .env.example for what each variable takes.",
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return this process's settings, read at the first call."""
+    return read_settings()

@@ -1,0 +1,68 @@
+"""What a tool gets to work with: the call it runs in.
+
+A file in `tools/` holds one or more `async def` functions decorated with `@tool`; each takes a `CallControl` first,
+then the arguments the model fills in, typed and described in its docstring, and returns a short text for the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from agent_worker.domain.call import DisconnectionReason
+
+
+class CallControl(Protocol):
+    """The live call, as a tool sees it.
+
+    Attributes:
+        call_id: the call's id.
+        config: what the agent's file says under this tool's `config`.
+        ended: set once the call is over; a tool that waits for anything races it.
+        structured_data: what the call has collected; it ends up in the report.
+    """
+
+    call_id: str
+    config: dict[str, Any]
+    ended: asyncio.Event
+    structured_data: dict[str, Any]
+
+    async def say(self, text: str) -> None:
+        """Speak and return when the caller has heard it."""
+
+    async def end(self, reason: DisconnectionReason, *, farewell: str | None = None) -> None:
+        """Say the farewell to its last syllable, then hang up."""
+
+    def record_event(self, event_type: str, **payload: Any) -> None:
+        """Write a row into the call's event list."""
+
+
+@dataclass(frozen=True)
+class ToolMeta:
+    """How a tool is offered and run.
+
+    Attributes:
+        timeout_seconds: after this the tool is stopped and the model told so.
+        ends_turn: the tool speaks for itself; the model adds nothing to its result.
+    """
+
+    name: str
+    timeout_seconds: float
+    ends_turn: bool
+
+
+ToolFunction = Callable[..., Awaitable[str]]
+F = TypeVar("F", bound=ToolFunction)
+
+
+def tool(*, name: str | None = None, timeout_seconds: float = 10.0, ends_turn: bool = False) -> Callable[[F], F]:
+    """Mark a function of a file in `tools/` as a tool; its docstring is what the model reads."""
+
+    def mark(function: F) -> F:
+        meta = ToolMeta(name or function.__name__, timeout_seconds, ends_turn)
+        function.__tool__ = meta  # type: ignore[attr-defined]
+        return function
+
+    return mark
