@@ -130,11 +130,13 @@ class SpokenFallbacks(ConfigModel):
 
     Attributes:
         apology: said when a provider fails and the turn is lost.
+        hold: said when a tool takes longer than a caller should wait in silence.
         goodbye: said when the call cannot go on.
         max_duration: said when the call has reached its longest duration.
     """
 
     apology: str = Field("Sorry, I didn't catch that. Could you say it again?", max_length=500)
+    hold: str = Field("One moment, please.", max_length=500)
     goodbye: str = Field(
         "I'm sorry, we have a technical problem. Please call again later. Goodbye.", max_length=500
     )

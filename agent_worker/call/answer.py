@@ -1,0 +1,101 @@
+"""Picking up: an inbound call rings until the greeting's first audio is there, so that the caller never hears dead air."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from livekit import rtc
+from livekit.agents import APIError
+
+from agent_worker.call.live_call import LINE_TAIL_SECONDS, LiveCall
+from agent_worker.call.line import Line
+from agent_worker.call.speech_cache import chunks
+from agent_worker.domain.fact import CallAnswered, RecordingChanged
+
+logger = logging.getLogger("agent_worker.call")
+
+
+async def answer(call: LiveCall, *, budget_seconds: float) -> None:
+    """Start the conversation, pick up, and greet; returns when the greeting is under way.
+
+    Args:
+        budget_seconds: how long the caller may hear ringing while the greeting is synthesised.
+
+    Raises:
+        CallError: the caller gave up while it rang.
+    """
+    assert call.phone_agent is not None
+    starting = asyncio.create_task(call.session.start(call.phone_agent), name="session_start")
+    try:
+        greeting = await _greeting(call, budget_seconds)
+        await call.line.pick_up()
+        call.journal.write(CallAnswered)
+        call.journal.event("call.answered", status="active", sip_status_code=200, sip_status="OK")
+        _record(call)
+        await starting
+    except BaseException:
+        starting.cancel()
+        raise
+    if call.agent.first_message.strip():
+        text = call.agent.first_message
+        call.session.say(text, audio=greeting) if greeting else call.session.say(text)
+    else:
+        call.idle.busy("greeting", False)
+
+
+async def announce_and_hang_up(line: Line, sentence: rtc.AudioFrame) -> None:
+    """Pick up, say one sentence without a session, and hang up.
+
+    Raises:
+        CallError: the caller gave up while it rang.
+    """
+    await line.pick_up()
+    async for frame in chunks(sentence):
+        await line.playout.capture_frame(frame)
+    line.playout.flush()
+    heard = asyncio.ensure_future(line.playout.wait_for_playout())
+    await asyncio.wait({heard, line.closed}, timeout=sentence.duration + 2, return_when=asyncio.FIRST_COMPLETED)
+    heard.cancel()
+    if not line.closed.done():
+        await asyncio.sleep(LINE_TAIL_SECONDS)
+    await line.hang_up()
+
+
+def _record(call: LiveCall) -> None:
+    if call.recording is None:
+        call.journal.write(RecordingChanged, status="suppressed")
+        return
+    call.line.tap_caller(call.recording.hear_caller)
+    call.line.playout.tap(call.recording.hear_agent)
+    call.recording.start()
+    call.journal.write(RecordingChanged, status="pending", path=str(call.recording.path.resolve()))
+
+
+async def _greeting(call: LiveCall, budget_seconds: float) -> AsyncIterator[rtc.AudioFrame] | None:
+    """Return the greeting's audio once its first frame is there; None past the budget, or where there is none to say."""
+    text = call.agent.first_message
+    if not text.strip():
+        return None
+    if cached := call.audio_of(text):
+        return chunks(cached)
+    frames = call.speech.stream(call.stack.tts, call.agent, str(call.stack.tts_label), text)
+    try:
+        async with asyncio.timeout(budget_seconds):
+            first = await anext(frames)
+    except (APIError, TimeoutError, StopAsyncIteration) as error:
+        logger.warning("greeting not ready", extra={"error": type(error).__name__})
+        return None
+    return _rejoin(first, frames)
+
+
+async def _rejoin(
+    first: rtc.AudioFrame, rest: AsyncIterator[rtc.AudioFrame]
+) -> AsyncIterator[rtc.AudioFrame]:
+    yield first
+    try:
+        async for frame in rest:
+            yield frame
+    except APIError as error:
+        logger.warning("greeting cut short", extra={"error": type(error).__name__})

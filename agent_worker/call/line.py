@@ -1,0 +1,150 @@
+"""The caller's side of one call: a `Line` rings, is picked up, carries audio both ways, and closes.
+
+A phone call over LiveKit is one kind of line (`room_line`), a simulated caller another; everything else in this
+package knows only this class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from livekit import rtc
+from livekit.agents.voice import io
+
+from agent_worker.call.playout import Playout
+from agent_worker.domain.call import CallOffer, DisconnectionReason
+
+LINE_SAMPLE_RATE = 16_000
+"""Hz, both ways. A phone line carries 8 kHz, recognisers and the voice detector take 16 kHz: no resampling in between."""
+
+MAX_QUEUED_FRAMES = 500
+"""Caller frames held for a session that does not read (10 s of 20 ms frames); then the oldest are dropped."""
+
+AudioTap = Callable[[rtc.AudioFrame, float], None]
+"""Called with each frame and the monotonic time (s) at which it is heard on the line."""
+
+
+@dataclass(frozen=True)
+class LineClosed:
+    """Why a line closed.
+
+    Attributes:
+        sip_status_code, sip_status: the bridge's word on it, where there is one.
+    """
+
+    reason: DisconnectionReason
+    failure_cause: str | None = None
+    sip_status_code: int | None = None
+    sip_status: str | None = None
+
+
+class LineAudioInput(io.AudioInput):
+    """The caller's audio as the session reads it; while detached (on hold) frames are dropped, not kept."""
+
+    def __init__(self) -> None:
+        super().__init__(label="line")
+        self._frames: deque[rtc.AudioFrame] = deque(maxlen=MAX_QUEUED_FRAMES)
+        self._arrived = asyncio.Event()
+        self._attached = True
+        self._closed = False
+
+    def push(self, frame: rtc.AudioFrame) -> None:
+        """Hand over one frame."""
+        if self._attached:
+            self._frames.append(frame)
+            self._arrived.set()
+
+    def close(self) -> None:
+        """End the stream; a reader gets what is queued, then the end."""
+        self._closed = True
+        self._arrived.set()
+
+    async def __anext__(self) -> rtc.AudioFrame:
+        while not self._frames:
+            if self._closed:
+                raise StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._frames.popleft()
+
+    def on_attached(self) -> None:
+        self._attached = True
+
+    def on_detached(self) -> None:
+        self._attached = False
+        self._frames.clear()
+
+
+class Line(ABC):
+    """The caller's side of one call.
+
+    Attributes:
+        call_id: the call's id, a UUID.
+        room_name: the room the call is in.
+        audio_input: the caller, for the session.
+        playout: the agent's voice on its way to the caller.
+        closed: done once the line is down, whoever hung up.
+        picked_up: whether the caller can hear us.
+    """
+
+    room_name: str
+
+    def __init__(self, call_id: str) -> None:
+        self.call_id = call_id
+        self.audio_input = LineAudioInput()
+        self.playout = Playout(LINE_SAMPLE_RATE, self._send, self._discard)
+        self.closed: asyncio.Future[LineClosed] = asyncio.get_running_loop().create_future()
+        self.picked_up = False
+        self._caller_taps: list[AudioTap] = []
+
+    @abstractmethod
+    async def ring(self) -> CallOffer:
+        """Wait until it is known who calls whom; the caller hears ringing meanwhile.
+
+        Raises:
+            CallError: nobody is on this line, or it is not a phone call.
+        """
+
+    @abstractmethod
+    async def pick_up(self) -> None:
+        """Answer: from here on the caller hears us and we hear the caller. Returns when both are true.
+
+        Raises:
+            CallError: the caller was gone before.
+        """
+
+    @abstractmethod
+    async def hang_up(self) -> None:
+        """Take every leg down; returns when that is done or can no longer be done. Idempotent."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of what the line holds on this side."""
+
+    @abstractmethod
+    async def _send(self, frame: rtc.AudioFrame) -> None:
+        """Put one frame of the agent's voice on the line."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Forget frames that were sent but not heard yet."""
+
+    def tap_caller(self, tap: AudioTap) -> None:
+        """Have every frame of the caller's voice handed to `tap`, also while the session does not listen."""
+        self._caller_taps.append(tap)
+
+    def _hear(self, frame: rtc.AudioFrame) -> None:
+        now = time.monotonic()
+        for tap in self._caller_taps:
+            tap(frame, now)
+        self.audio_input.push(frame)
+
+    def _close(self, closed: LineClosed) -> None:
+        if not self.closed.done():
+            self.closed.set_result(closed)
+        self.audio_input.close()

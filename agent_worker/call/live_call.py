@@ -1,0 +1,218 @@
+"""A live call: what its parts share, how it speaks, and the one way it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from livekit import rtc
+from livekit.agents import AgentSession
+
+from agent_worker.call.idle import IdleLadder
+from agent_worker.call.journal import Journal
+from agent_worker.call.line import Line
+from agent_worker.call.phone_agent import PhoneAgent
+from agent_worker.call.recording import Recording
+from agent_worker.call.speech_cache import SpeechCache, bundled, chunks
+from agent_worker.call.transcript import TranscriptWriter
+from agent_worker.call.watchdog import Provider, Watchdog
+from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.call import CallOffer, CallPlan, DisconnectionReason
+from agent_worker.providers.registry import Stack
+
+logger = logging.getLogger("agent_worker.call")
+
+LINE_TAIL_SECONDS = 0.35
+"""From the last frame sent to its being heard at the phone: Opus, the server, the bridge's mixer and jitter buffer."""
+
+FAREWELL_SECONDS = 12.0
+"""How long a goodbye may take before the line is cut all the same."""
+
+_FAILURES: dict[Provider, DisconnectionReason] = {
+    "stt": DisconnectionReason.STT_ERROR,
+    "llm": DisconnectionReason.LLM_ERROR,
+    "tts": DisconnectionReason.TTS_ERROR,
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a call is over."""
+
+    reason: DisconnectionReason
+    failure_cause: str | None = None
+    sip_status_code: int | None = None
+    sip_status: str | None = None
+
+
+@dataclass
+class LiveCall:
+    """One call from the moment its agent is known; `toolbox.base.CallControl` is its face towards tools.
+
+    Attributes:
+        over: done with the reason as soon as the call is over, whoever ended it; the first reason stands.
+        ended: set at the same moment, for those who only wait.
+    """
+
+    offer: CallOffer
+    plan: CallPlan
+    line: Line
+    journal: Journal
+    stack: Stack
+    speech: SpeechCache
+    session: AgentSession[None]
+    transcript: TranscriptWriter
+    recording: Recording | None
+    over: asyncio.Future[Ending]
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    structured_data: dict[str, Any] = field(default_factory=dict)
+    phone_agent: PhoneAgent | None = None
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _ending: bool = False
+    _announcing: int = 0
+
+    def __post_init__(self) -> None:
+        self.watchdog = Watchdog(
+            apologise=lambda provider: self.own(self._apologise(provider)),
+            hold=lambda: self.own(self.announce(self.agent.fallbacks.hold, "hold")),
+            give_up=lambda provider: self.own(self._give_up(provider)),
+            waiting_for=lambda: self.phone_agent.reply_stage if self.phone_agent else "llm",
+        )
+        self.idle = IdleLadder(
+            self.agent.idle_re_prompts,
+            say=lambda text: self.announce(text, None),
+            give_up=lambda text: self.end(DisconnectionReason.IDLE, farewell=text),
+        )
+
+    @property
+    def call_id(self) -> str:
+        """The call's id, a UUID."""
+        return self.offer.call_id
+
+    @property
+    def agent(self) -> AgentConfig:
+        """The agent's effective configuration."""
+        return self.plan.agent
+
+    @property
+    def announcing(self) -> bool:
+        """Whether what is being heard is a sentence of ours outside the conversation."""
+        return self._announcing > 0
+
+    def own(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside the conversation; it is stopped with the call."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._disown)
+
+    def _disown(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a part of the call failed", exc_info=error)
+
+    async def stop_tasks(self) -> None:
+        """Cancel what `own` started and wait for it."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+    def record_event(self, event_type: str, **payload: Any) -> None:
+        """Write a row into the call's event list."""
+        self.journal.event(event_type, payload=payload)
+
+    def audio_of(self, text: str) -> rtc.AudioFrame | None:
+        """Return the sentence from the cache, or None where it has to be synthesised."""
+        return self.speech.find(self.agent, str(self.stack.tts_label), text)
+
+    async def say(self, text: str) -> None:
+        """Speak as part of the conversation and return when it was heard."""
+        audio = self.audio_of(text)
+        await self.session.say(text, audio=chunks(audio)) if audio else await self.session.say(text)
+
+    async def announce(self, text: str, clip: str | None, *, interruptible: bool = True) -> None:
+        """Speak outside the conversation: from rendered audio where there is any, else a clip that ships with us.
+
+        Args:
+            clip: name of the bundled clip to fall back to, or None to have it synthesised.
+        """
+        if self.ended.is_set():
+            return
+        audio = self.audio_of(text) or (bundled(clip) if clip else None)
+        self._announcing += 1
+        try:
+            handle = self.session.say(
+                text,
+                **({"audio": chunks(audio)} if audio else {}),
+                allow_interruptions=interruptible,
+                add_to_chat_ctx=False,
+            )
+            self.transcript.announcement(text)
+            await handle
+        except RuntimeError as error:
+            # the session closes under us when the caller hangs up at this very moment
+            logger.info("announcement dropped", extra={"error": str(error)})
+        finally:
+            self._announcing -= 1
+
+    async def _silence_agent(self) -> None:
+        """Stop whatever the agent says or is about to say."""
+        with contextlib.suppress(RuntimeError):
+            await self.session.interrupt(force=True)
+
+    async def _apologise(self, provider: Provider) -> None:
+        if self._ending:
+            return
+        self.record_event("agent.turn_failed", provider=provider)
+        await self._silence_agent()
+        await self.announce(self.agent.fallbacks.apology, "apology")
+
+    async def _give_up(self, provider: Provider) -> None:
+        self.record_event("agent.gave_up", provider=provider)
+        await self._silence_agent()
+        await self.end(
+            _FAILURES[provider],
+            farewell=self.agent.fallbacks.goodbye,
+            clip="goodbye",
+            failure_cause=f"{provider}_failed",
+        )
+
+    async def end(
+        self,
+        reason: DisconnectionReason,
+        *,
+        farewell: str | None = None,
+        clip: str | None = None,
+        failure_cause: str | None = None,
+    ) -> None:
+        """Let what is being said be heard, say the farewell to its last syllable, then end the call."""
+        if self._ending:
+            return
+        self._ending = True
+        self.watchdog.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._heard_out()
+                if farewell:
+                    await self.announce(farewell, clip, interruptible=False)
+                await self._heard_out()
+                await asyncio.sleep(LINE_TAIL_SECONDS)
+        self.finish(Ending(reason, failure_cause, 200, "OK"))
+
+    async def _heard_out(self) -> None:
+        while speech := self.session.current_speech:
+            await speech.wait_for_playout()
+        while self.line.playout.speaking:
+            await asyncio.sleep(0.02)
+
+    def finish(self, ending: Ending) -> None:
+        """The call is over, for this reason unless there already is one."""
+        if not self.over.done():
+            self.over.set_result(ending)
+        self.ended.set()

@@ -1,0 +1,46 @@
+"""Reads what a room says about a call: SIP attributes and the dispatch's metadata become a `CallOffer`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agent_worker.config.routing import JUNK_METADATA
+from agent_worker.domain.call import CallOffer, Direction
+
+MAX_METADATA_BYTES = 64 * 1024
+
+def read_job_metadata(text: str) -> dict[str, Any]:
+    """Return the object in a dispatch's metadata; junk is noted under `JUNK_METADATA`, never an error."""
+    if not text:
+        return {}
+    if len(text) > MAX_METADATA_BYTES:
+        return {JUNK_METADATA: f"job metadata is larger than {MAX_METADATA_BYTES} bytes"}
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {JUNK_METADATA: "job metadata is not JSON"}
+    if not isinstance(value, dict):
+        return {JUNK_METADATA: "job metadata is not a JSON object"}
+    return value
+
+
+def read_offer(
+    *,
+    call_id: str,
+    room_name: str,
+    identity: str,
+    attributes: dict[str, str],
+    job_metadata: dict[str, Any],
+) -> CallOffer:
+    """Return the offer of an inbound call; numbers are left as the trunk wrote them."""
+    return CallOffer(
+        call_id=call_id,
+        direction=Direction.INBOUND,
+        room_name=room_name,
+        caller_number=attributes.get("sip.phoneNumber") or None,
+        dialed_number=attributes.get("sip.trunkPhoneNumber") or None,
+        caller_identity=identity,
+        attributes=attributes,
+        job_metadata=job_metadata,
+    )

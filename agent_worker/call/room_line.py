@@ -1,0 +1,207 @@
+"""A phone call over LiveKit SIP as a `Line`: the room, the caller's participant, our track and theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+from livekit import rtc
+from livekit.agents import AutoSubscribe, JobContext
+
+from agent_worker.call.line import LINE_SAMPLE_RATE, Line, LineClosed
+from agent_worker.call.offer import read_job_metadata, read_offer
+from agent_worker.domain.call import CallOffer, DisconnectionReason, new_call_id
+from agent_worker.errors import CallError
+from agent_worker.telephony.rooms import delete_room
+
+logger = logging.getLogger("agent_worker.call")
+
+CALLER_TIMEOUT_SECONDS = 10.0
+"""How long a room may be without a caller before it is no phone call."""
+
+PICK_UP_TIMEOUT_SECONDS = 10.0
+FRAME_MS = 20
+SOURCE_QUEUE_MS = 200
+PHONE_KINDS = (rtc.ParticipantKind.PARTICIPANT_KIND_SIP,)
+
+_Reason = rtc.DisconnectReason
+_CAUSES: dict[int, str] = {
+    _Reason.MEDIA_FAILURE: "media_timeout",
+    _Reason.SIP_TRUNK_FAILURE: "carrier_error",
+    _Reason.USER_UNAVAILABLE: "no_answer",
+    _Reason.USER_REJECTED: "rejected_by_carrier",
+}
+
+
+class RoomLine(Line):
+    """The line of one LiveKit job."""
+
+    def __init__(self, ctx: JobContext) -> None:
+        super().__init__(new_call_id())
+        self._ctx = ctx
+        self._room = ctx.room
+        self.room_name = ctx.job.room.name
+        self._caller: rtc.RemoteParticipant | None = None
+        self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
+        self._listening: asyncio.Task[None] | None = None
+        self._caller_heard = asyncio.Event()
+        self._active = asyncio.Event()
+        self._caller_joined = asyncio.Event()
+        self._hanging_up: asyncio.Task[bool] | None = None
+        self._room.on("participant_connected", self._on_participant)
+        self._room.on("participant_disconnected", self._on_participant_gone)
+        self._room.on("participant_attributes_changed", self._on_attributes)
+        self._room.on("track_published", self._on_track_published)
+        self._room.on("track_subscribed", self._on_track_subscribed)
+        self._room.on("disconnected", self._on_room_gone)
+
+    @property
+    def is_phone(self) -> bool:
+        """Whether the caller came through a SIP trunk."""
+        return self._caller is not None and self._caller.kind in PHONE_KINDS
+
+    async def ring(self) -> CallOffer:
+        await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        for participant in self._room.remote_participants.values():
+            self._on_participant(participant)
+        try:
+            async with asyncio.timeout(CALLER_TIMEOUT_SECONDS):
+                await self._caller_joined.wait()
+        except TimeoutError:
+            raise CallError(
+                "no_caller",
+                f"Nobody joined room {self.room_name} within {CALLER_TIMEOUT_SECONDS:.0f} s.",
+                disconnection_reason=DisconnectionReason.NOT_A_PHONE_CALL,
+            ) from None
+        assert self._caller is not None
+        metadata = read_job_metadata(self._ctx.job.metadata)
+        return read_offer(
+            call_id=self.call_id,
+            room_name=self.room_name,
+            identity=self._caller.identity,
+            attributes=dict(self._caller.attributes),
+            job_metadata=metadata,
+        )
+
+    async def pick_up(self) -> None:
+        track = rtc.LocalAudioTrack.create_audio_track("agent", self._source)
+        options = rtc.TrackPublishOptions(
+            source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False
+        )
+        caller = self._caller
+        assert caller is not None
+        for publication in caller.track_publications.values():
+            self._subscribe(publication)
+        try:
+            async with asyncio.timeout(PICK_UP_TIMEOUT_SECONDS):
+                publication = await self._room.local_participant.publish_track(track, options)
+                await self._or_closed(publication.wait_for_subscription())
+                if self.is_phone:
+                    await self._or_closed(self._active.wait())
+        except TimeoutError:
+            raise CallError("not_picked_up", "The bridge did not open the line.") from None
+        if self.closed.done():
+            raise CallError(
+                "cancelled",
+                "The caller gave up while it rang.",
+                disconnection_reason=DisconnectionReason.CANCELLED,
+            )
+        self.picked_up = True
+        self.playout.start()
+
+    async def hang_up(self) -> None:
+        if self._hanging_up is None:
+            self._hanging_up = asyncio.create_task(
+                delete_room(self._ctx.api, self.room_name), name="hang_up"
+            )
+        await asyncio.shield(self._hanging_up)
+
+    async def aclose(self) -> None:
+        await self.playout.aclose()
+        if self._listening is not None:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
+        await self._source.aclose()
+
+    async def _send(self, frame: rtc.AudioFrame) -> None:
+        await self._source.capture_frame(frame)
+
+    def _discard(self) -> None:
+        self._source.clear_queue()
+
+    async def _or_closed(self, awaitable: Any) -> None:
+        """Wait for the awaitable, or until the line is closed."""
+        task = asyncio.ensure_future(awaitable)
+        try:
+            await asyncio.wait({task, self.closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+
+    def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        if self._caller is not None or participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
+            return
+        self._caller = participant
+        self._on_attributes([], participant)
+        self._caller_joined.set()
+
+    def _on_attributes(self, _changed: object, participant: rtc.Participant) -> None:
+        if self._caller is None or participant.identity != self._caller.identity:
+            return
+        if participant.attributes.get("sip.callStatus") == "active":
+            self._active.set()
+
+    def _on_track_published(
+        self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
+    ) -> None:
+        # before the call is picked up nothing is subscribed: some bridges answer as soon as somebody listens
+        if self.picked_up and self._caller is not None and participant.identity == self._caller.identity:
+            self._subscribe(publication)
+
+    def _subscribe(self, publication: rtc.RemoteTrackPublication) -> None:
+        if publication.kind == rtc.TrackKind.KIND_AUDIO:
+            publication.set_subscribed(True)
+
+    def _on_track_subscribed(
+        self,
+        track: rtc.Track,
+        _publication: rtc.RemoteTrackPublication,
+        participant: rtc.RemoteParticipant,
+    ) -> None:
+        if self._caller is None or participant.identity != self._caller.identity:
+            return
+        if self._listening is not None:
+            self._listening.cancel()
+        self._listening = asyncio.create_task(self._listen(track), name="caller_audio")
+
+    async def _listen(self, track: rtc.Track) -> None:
+        stream = rtc.AudioStream(
+            track, sample_rate=LINE_SAMPLE_RATE, num_channels=1, frame_size_ms=FRAME_MS
+        )
+        try:
+            async for event in stream:
+                self._hear(event.frame)
+        finally:
+            await stream.aclose()
+
+    def _on_participant_gone(self, participant: rtc.RemoteParticipant) -> None:
+        if self._caller is None or participant.identity != self._caller.identity:
+            return
+        reason = participant.disconnect_reason or _Reason.UNKNOWN_REASON
+        logger.info("caller left", extra={"disconnect_reason": _Reason.Name(reason)})
+        self._close(self._closed_by(reason))
+
+    def _closed_by(self, reason: int) -> LineClosed:
+        if not self.picked_up:
+            return LineClosed(DisconnectionReason.CANCELLED, "cancelled", 487, "Request Terminated")
+        cause = _CAUSES.get(reason)
+        if cause == "media_timeout":
+            return LineClosed(DisconnectionReason.MEDIA_TIMEOUT, cause)
+        return LineClosed(DisconnectionReason.USER_HANGUP, cause, 200, "OK")
+
+    def _on_room_gone(self, *_args: object) -> None:
+        self._close(LineClosed(DisconnectionReason.AGENT_HANGUP if self._hanging_up else DisconnectionReason.USER_HANGUP, None, 200, "OK"))
+

@@ -1,0 +1,117 @@
+"""The end of a call: every leg down first, then the last facts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import av
+
+from agent_worker.call.journal import Journal
+from agent_worker.call.line import Line
+from agent_worker.call.live_call import Ending, LiveCall
+from agent_worker.domain.call import final_status
+from agent_worker.domain.fact import CallEnded, RecordingChanged, UsageCounted, UsageLine
+
+logger = logging.getLogger("agent_worker.call")
+
+SESSION_CLOSE_SECONDS = 5.0
+HANG_UP_SECONDS = 10.0
+
+
+async def wrap_up(call: LiveCall, ending: Ending) -> None:
+    """Hang up, stop everything, and write what is left to write; each step has its deadline, none skips the next."""
+    call.finish(ending)
+    _hangup_event(call.journal, ending)
+    async with _at_most(HANG_UP_SECONDS, "hang_up"):
+        await call.line.hang_up()
+    call.watchdog.stop()
+    await call.stop_tasks()
+    async with _at_most(SESSION_CLOSE_SECONDS, "session_close"):
+        await call.session.aclose()
+    await _finish_recording(call)
+    call.journal.write(UsageCounted, lines=_usage(call))
+    close_journal(call.journal, ending, call)
+    await call.line.aclose()
+
+
+def close_journal(journal: Journal, ending: Ending, call: LiveCall | None = None) -> None:
+    """Write the last fact and let go of the file."""
+    journal.write(
+        CallEnded,
+        disconnection_reason=ending.reason,
+        failure_cause=ending.failure_cause,
+        sip_status_code=ending.sip_status_code,
+        sip_status=ending.sip_status,
+        structured_data=call.structured_data if call else {},
+    )
+    journal.close()
+
+
+async def end_refused(line: Line, journal: Journal, ending: Ending) -> None:
+    """Wrap up a call that never became a conversation."""
+    _hangup_event(journal, ending)
+    async with _at_most(HANG_UP_SECONDS, "hang_up"):
+        await line.hang_up()
+    close_journal(journal, ending)
+    await line.aclose()
+
+
+def _hangup_event(journal: Journal, ending: Ending) -> None:
+    journal.event(
+        "call.hangup",
+        provider="livekit",
+        status=final_status(ending.reason).value,
+        failure_cause=ending.failure_cause,
+        sip_status_code=ending.sip_status_code,
+        sip_status=ending.sip_status,
+        payload={"disconnection_reason": ending.reason.value},
+    )
+
+
+async def _finish_recording(call: LiveCall) -> None:
+    if call.recording is None or not call.line.picked_up:
+        return
+    try:
+        duration_ms = await call.recording.finish()
+    except (OSError, av.FFmpegError) as error:
+        call.journal.write(RecordingChanged, status="failed", detail=str(error))
+        return
+    call.journal.write(
+        RecordingChanged,
+        status="ready",
+        path=str(call.recording.path.resolve()),
+        duration_ms=duration_ms,
+    )
+
+
+_METRICS: dict[str, dict[str, UsageMetric]] = {
+    "stt_usage": {"audio_duration": "stt_seconds"},
+    "llm_usage": {
+        "input_tokens": "llm_input_tokens",
+        "input_cached_tokens": "llm_cached_tokens",
+        "output_tokens": "llm_output_tokens",
+    },
+    "tts_usage": {"characters_count": "tts_characters"},
+}
+
+
+def _usage(call: LiveCall) -> list[UsageLine]:
+    return [
+        UsageLine(provider=used.provider, model=used.model, metric=metric, quantity=quantity)
+        for used in call.session.usage.model_usage
+        for attribute, metric in _METRICS.get(used.type, {}).items()
+        if (quantity := getattr(used, attribute))
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _at_most(seconds: float, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        logger.error("a step of the end took too long", extra={"step": what, "seconds": seconds})
+

@@ -1,0 +1,225 @@
+"""The worker's parent process: registers with LiveKit, admits calls, ships journals, answers health checks, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from livekit import api
+from livekit.agents import AgentServer, JobContext, JobExecutorType, JobProcess, JobRequest
+from livekit.agents.utils import http_context
+
+from agent_worker.call.speech_cache import SpeechCache
+from agent_worker.config.catalog import AgentCatalog
+from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.control.shipper import JournalShipper
+from agent_worker.domain.fact import CallOpened
+from agent_worker.errors import ProviderError
+from agent_worker.providers.registry import build_stack, preload_modules
+from agent_worker.settings import Settings
+from agent_worker.telephony.rooms import delete_room
+
+logger = logging.getLogger("agent_worker.host")
+
+RESCUE_KEY = "agentWorkerRescue"
+"""Job metadata that sends a job into the room of a call whose process died, to say so and hang up."""
+
+RESCUE_SECONDS = 7.0
+"""How long a rescue may take before the room is deleted under it."""
+
+RENDER_RETRY_SECONDS = 30.0
+ASSIGNMENT_SECONDS = 10.0
+"""An accepted job that has not started by then never will (LiveKit gives up after 7.5 s)."""
+
+PRELOADED = ["agent_worker.worker", "av", "numpy", "aiohttp"]
+
+
+class WorkerHost:
+    """Runs one worker until it is told to stop.
+
+    Args:
+        entrypoint: runs one job, in its own process.
+        prewarm: makes a job process ready.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: AgentCatalog,
+        entrypoint: Callable[[JobContext], Awaitable[None]],
+        prewarm: Callable[[JobProcess], Any],
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._control = EmbeddedControlPlane(settings, catalog)
+        self._admitted: dict[str, float] = {}
+        self._registered = False
+        self._stopping = asyncio.Event()
+        # AgentServer reads this at import of its preload: the end-of-turn weights are shared only if the fork server has them
+        os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "1")
+        self._server = AgentServer(
+            job_executor_type=JobExecutorType.PROCESS,
+            ws_url=settings.livekit_url,
+            api_key=settings.livekit_api_key,
+            api_secret=settings.livekit_api_secret.get_secret_value(),
+            host="127.0.0.1",
+            port=0,
+            num_idle_processes=settings.idle_processes,
+            drain_timeout=settings.drain_timeout_seconds,
+            load_fnc=self._load,
+            load_threshold=0.999,
+            setup_fnc=prewarm,
+            preload_modules=[*preload_modules(), *PRELOADED],
+            job_memory_warn_mb=500,
+        )
+        self._server.rtc_session(entrypoint, agent_name=settings.agent_name, on_request=self._admit)
+        self._server.on("worker_registered", self._on_registered)
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT, then let calls end; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        await self._control.start()
+        shipper = JournalShipper(self._settings, self._control, on_orphan=self._on_orphan)
+        async with asyncio.TaskGroup() as group, contextlib.AsyncExitStack() as stack:
+            await self._serve_health(stack)
+            beside = [group.create_task(shipper.run()), group.create_task(self._render_speech())]
+            try:
+                return await self._serve()
+            finally:
+                for task in beside:
+                    task.cancel()
+                await shipper.aclose()
+                await self._control.aclose()
+
+    async def _serve(self) -> int:
+        running = asyncio.create_task(self._server.run(devmode=False), name="agent_server")
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if running.done():
+            logger.error("LiveKit cannot be reached", exc_info=running.exception())
+            return 1
+        with contextlib.suppress(TimeoutError):
+            await self._server.drain()
+        await self._server.aclose()
+        await running
+        return 0
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            logger.warning("second signal: stopping at once")
+            os._exit(1)
+        logger.info("stopping: no new calls, waiting for %d to end", len(self._server.active_jobs))
+        self._stopping.set()
+
+    def _on_registered(self, worker_id: str, _info: object) -> None:
+        self._registered = True
+        logger.info("registered with LiveKit", extra={"worker_id": worker_id})
+
+    def _calls(self) -> int:
+        now = asyncio.get_running_loop().time()
+        running = {job.job.id for job in self._server.active_jobs}
+        for job_id, since in list(self._admitted.items()):
+            if job_id in running or now - since > ASSIGNMENT_SECONDS:
+                del self._admitted[job_id]
+        return len(running) + len(self._admitted)
+
+    def _load(self, server: AgentServer) -> float:
+        # runs in a thread, so it reads and does not clean up
+        return min(len(server.active_jobs) / self._settings.call_slots, 1.0)
+
+    async def _admit(self, request: JobRequest) -> None:
+        """Take the job if a slot is free; the count is hard, whatever the machine's load looks like."""
+        rescue = RESCUE_KEY in request.job.metadata
+        if self._stopping.is_set() or (self._calls() >= self._settings.call_slots and not rescue):
+            reason = "draining" if self._stopping.is_set() else "no_free_slot"
+            logger.warning("job refused", extra={"job_id": request.id, "reason": reason})
+            await request.reject(terminate=False)
+            return
+        self._admitted[request.id] = asyncio.get_running_loop().time()
+        await request.accept(name="Agent", identity=f"agent-{request.id}")
+
+    async def _on_orphan(self, opened: CallOpened) -> None:
+        """A call has lost its process: have another one tell the caller, and take the room down."""
+        room = opened.room_name
+        async with api.LiveKitAPI(
+            self._settings.livekit_url,
+            self._settings.livekit_api_key,
+            self._settings.livekit_api_secret.get_secret_value(),
+        ) as client:
+            if not await self._has_caller(client, room):
+                await delete_room(client, room)
+                return
+            with contextlib.suppress(api.TwirpError, TimeoutError):
+                await client.agent_dispatch.create_dispatch(
+                    api.CreateAgentDispatchRequest(
+                        agent_name=self._settings.agent_name,
+                        room=room,
+                        metadata=json.dumps({RESCUE_KEY: opened.call_id}),
+                    )
+                )
+                async with asyncio.timeout(RESCUE_SECONDS):
+                    while await self._has_caller(client, room):
+                        await asyncio.sleep(0.25)
+            await delete_room(client, room)
+
+    async def _has_caller(self, client: api.LiveKitAPI, room: str) -> bool:
+        try:
+            listing = await client.room.list_participants(api.ListParticipantsRequest(room=room))
+        except api.TwirpError:
+            return False
+        agent = api.ParticipantInfo.Kind.AGENT
+        return any(participant.kind != agent for participant in listing.participants)
+
+    async def _render_speech(self) -> None:
+        """Render every known sentence of every agent before a caller needs it; try again while some are missing."""
+        cache = SpeechCache(self._settings.cache_dir)
+        http_context._new_session_ctx()
+        while True:
+            missing = 0
+            for agent in self._catalog.agents.values():
+                try:
+                    stack = build_stack(agent, os.environ)
+                except ProviderError as error:
+                    logger.error("agent has no voice", extra={"agent": agent.name, "code": error.code})
+                    continue
+                label = str(stack.tts_label)
+                for text in cache.missing(agent, label):
+                    missing += not await cache.render(stack.tts, agent, label, text)
+                await stack.tts.aclose()
+            if not missing:
+                break
+            await asyncio.sleep(RENDER_RETRY_SECONDS)
+        await http_context._close_http_ctx()
+
+    async def _serve_health(self, stack: contextlib.AsyncExitStack) -> None:
+        app = web.Application()
+        app.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, self._settings.health_host, self._settings.health_port).start()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        """Ready means: a call offered now would be taken."""
+        calls = self._calls()
+        if self._stopping.is_set():
+            status = "draining"
+        elif not self._registered:
+            status = "not_registered"
+        else:
+            status = "ready" if calls < self._settings.call_slots else "full"
+        body = {"status": status, "calls": calls, "slots": self._settings.call_slots}
+        return web.json_response(body, status=200 if status == "ready" else 503)

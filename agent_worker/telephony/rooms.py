@@ -1,0 +1,35 @@
+"""Rooms: taking one down is how a phone call is ended on LiveKit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import aiohttp
+from livekit import api
+
+logger = logging.getLogger("agent_worker.telephony")
+
+ATTEMPTS = 4
+ATTEMPT_SECONDS = 2.0
+
+
+async def delete_room(client: api.LiveKitAPI, room_name: str) -> bool:
+    """Delete the room, which hangs up every leg in it; retried for up to about 9 s.
+
+    Returns:
+        Whether the room is gone (also true where it was gone before).
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                await client.room.delete_room(api.DeleteRoomRequest(room=room_name))
+            return True
+        except api.TwirpError as error:
+            if error.code == api.TwirpErrorCode.NOT_FOUND:
+                return True
+            logger.warning("room not deleted", extra={"room": room_name, "code": error.code})
+        except (TimeoutError, aiohttp.ClientError) as error:
+            logger.warning("room not deleted", extra={"room": room_name, "error": type(error).__name__})
+        await asyncio.sleep(0.2 * 2**attempt)
+    return False

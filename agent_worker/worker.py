@@ -1,0 +1,137 @@
+"""The worker: takes calls from LiveKit, one process each. `take_call` is the table of contents of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+from livekit.agents import JobContext, JobProcess
+
+from agent_worker.call.answer import announce_and_hang_up, answer
+from agent_worker.call.conversation import attach, converse
+from agent_worker.call.journal import Journal
+from agent_worker.call.line import Line
+from agent_worker.call.live_call import Ending, LiveCall
+from agent_worker.call.room_line import RoomLine
+from agent_worker.call.services import CallServices
+from agent_worker.call.setup import open_call, prepare
+from agent_worker.call.speech_cache import SpeechCache, bundled
+from agent_worker.call.wrapup import end_refused, wrap_up
+from agent_worker.config.catalog import AgentCatalog
+from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.domain.call import CallRefusal, DisconnectionReason
+from agent_worker.errors import CallError
+from agent_worker.host import RESCUE_KEY, WorkerHost
+from agent_worker.logging_setup import configure_logging
+from agent_worker.providers.registry import check_stack
+from agent_worker.settings import Settings, settings
+from agent_worker.toolbox.loader import load_tools
+
+async def take_call(line: Line, services: CallServices) -> Ending:
+    """Take one call, from the first ring to its last fact; returns why it ended."""
+    journal = Journal(services.settings.journal_dir, line.call_id)
+    offer, plan = await open_call(line, journal, services)
+    call = plan if isinstance(plan, CallRefusal) else prepare(line, journal, offer, plan, services)
+    if isinstance(call, CallRefusal):
+        return await _refuse(line, journal, call)
+    try:
+        attach(call)
+        await answer(call, budget_seconds=services.settings.answer_budget_ms / 1000)
+        ending = await converse(call)
+    except CallError as error:
+        ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
+    except asyncio.CancelledError:
+        # the worker is going down under this call: the caller is told, and nothing is left behind
+        await _lost(call)
+        raise
+    await wrap_up(call, ending)
+    return ending
+
+
+async def _refuse(line: Line, journal: Journal, refusal: CallRefusal) -> Ending:
+    ending = Ending(refusal.reason, refusal.reason.value)
+    if refusal.sentence:
+        clip = "not_in_service" if refusal.reason is DisconnectionReason.UNKNOWN_NUMBER else "goodbye"
+        try:
+            await announce_and_hang_up(line, bundled(clip))
+        except CallError as error:
+            ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
+    await end_refused(line, journal, ending)
+    return ending
+
+
+async def _lost(call: LiveCall) -> None:
+    await call.announce(call.agent.fallbacks.goodbye, "goodbye", interruptible=False)
+    await wrap_up(call, Ending(DisconnectionReason.WORKER_LOST, "worker_error"))
+
+
+def make_services(configuration: Settings) -> CallServices:
+    """Build what all calls of this process share.
+
+    Raises:
+        ConfigError: an agent file, prompt or tool is wrong.
+    """
+    catalog = AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
+    return CallServices(
+        settings=configuration,
+        control=EmbeddedControlPlane(configuration, catalog),
+        tools=load_tools(configuration.tools_dir),
+        speech=SpeechCache(configuration.cache_dir),
+        env=os.environ,
+        worker_id=f"{socket.gethostname()}:{configuration.agent_name}",
+    )
+
+
+def prewarm(process: JobProcess) -> None:
+    """Make a job process ready before a call is offered to it."""
+    process.userdata["services"] = make_services(settings())
+
+
+async def entrypoint(ctx: JobContext) -> None:
+    """Run one job: a call, or the rescue of one."""
+    services: CallServices = ctx.proc.userdata["services"]
+    line = RoomLine(ctx)
+    ctx.log_context_fields = {"call_id": line.call_id}
+    if RESCUE_KEY in ctx.job.metadata:
+        await _rescue(line)
+    else:
+        await take_call(line, services)
+    ctx.shutdown("call ended")
+
+
+async def _rescue(line: RoomLine) -> None:
+    """Tell a caller whose call has lost its process, and hang up."""
+    try:
+        await line.ring()
+        await announce_and_hang_up(line, bundled("goodbye"))
+    except CallError:
+        await line.hang_up()
+    await line.aclose()
+
+
+def run_worker(configuration: Settings, *, dev: bool) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        AgentWorkerError: a setting, an agent file or a provider is wrong.
+    """
+    configuration.require_livekit()
+    configure_logging(configuration, text=dev)
+    catalog = AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
+    check_providers(catalog)
+    return asyncio.run(_run_host(configuration, catalog))
+
+
+async def _run_host(configuration: Settings, catalog: AgentCatalog) -> int:
+    return await WorkerHost(configuration, catalog, entrypoint, prewarm).run()
+
+
+def check_providers(catalog: AgentCatalog) -> None:
+    """Raise the first `ProviderError` of any agent: a missing key is found before a call, not on one."""
+    for agent in catalog.agents.values():
+        for error in check_stack(agent, os.environ):
+            raise error
+
+
+

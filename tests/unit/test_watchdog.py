@@ -1,0 +1,140 @@
+"""The bound on silence, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agent_worker.call.watchdog import MAX_FAILED_TURNS, REPLY_SECONDS, TOOL_SECONDS, Provider, Watchdog
+from tests.virtual_time import run_virtually
+
+
+class Heard:
+    """A watchdog and what it had said, with the time (s)."""
+
+    def __init__(self, stage: Provider = "llm") -> None:
+        self.log: list[tuple[float, str]] = []
+        self.dog = Watchdog(
+            apologise=lambda provider: self._note(f"apology:{provider}"),
+            hold=lambda: self._note("hold"),
+            give_up=lambda provider: self._note(f"goodbye:{provider}"),
+            waiting_for=lambda: stage,
+        )
+
+    def _note(self, what: str) -> None:
+        self.log.append((asyncio.get_running_loop().time(), what))
+
+
+@pytest.mark.parametrize("stage", ["llm", "tts"])
+def test_a_reply_that_does_not_come_is_apologised_for_at_the_deadline(stage: Provider) -> None:
+    """Dead air ends at the deadline, and the provider the reply waited for is named."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard(stage)
+        heard.dog.turn_taken()
+        await asyncio.sleep(10)
+        return heard.log
+
+    assert run_virtually(story()) == [(REPLY_SECONDS, f"apology:{stage}")]
+
+
+def test_a_reply_in_time_is_not_apologised_for() -> None:
+    """A reply heard before the deadline ends the watch."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard()
+        heard.dog.turn_taken()
+        await asyncio.sleep(REPLY_SECONDS - 0.1)
+        heard.dog.reply_heard()
+        await asyncio.sleep(10)
+        return heard.log
+
+    assert run_virtually(story()) == []
+
+
+def test_the_third_failed_turn_in_a_row_ends_the_call() -> None:
+    """Two apologies, then the goodbye."""
+
+    async def story() -> list[str]:
+        heard = Heard()
+        for _ in range(MAX_FAILED_TURNS):
+            heard.dog.turn_taken()
+            heard.dog.failed("tts")
+        return [what for _, what in heard.log]
+
+    assert run_virtually(story()) == ["apology:tts", "apology:tts", "goodbye:tts"]
+
+
+def test_several_failures_of_one_turn_count_once() -> None:
+    """A provider that reports twice costs the caller one apology."""
+
+    async def story() -> int:
+        heard = Heard()
+        heard.dog.turn_taken()
+        heard.dog.failed("llm")
+        heard.dog.failed("llm")
+        return heard.dog.failed_turns
+
+    assert run_virtually(story()) == 1
+
+
+def test_a_reply_heard_forgives_earlier_failures() -> None:
+    """Failures count only in a row."""
+
+    async def story() -> list[str]:
+        heard = Heard()
+        for _ in range(2):
+            heard.dog.turn_taken()
+            heard.dog.failed("llm")
+        heard.dog.turn_taken()
+        heard.dog.reply_heard()
+        heard.dog.turn_taken()
+        heard.dog.failed("llm")
+        return [what for _, what in heard.log]
+
+    assert run_virtually(story()) == ["apology:llm"] * 3
+
+
+def test_a_caller_who_goes_on_speaking_is_not_apologised_to_meanwhile() -> None:
+    """The deadline starts again when the caller stops."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard()
+        heard.dog.turn_taken()
+        await asyncio.sleep(1)
+        heard.dog.caller_speaking(True)
+        await asyncio.sleep(20)
+        heard.dog.caller_speaking(False)
+        await asyncio.sleep(10)
+        return heard.log
+
+    assert run_virtually(story()) == [(21 + REPLY_SECONDS, "apology:llm")]
+
+
+def test_a_slow_tool_asks_for_a_moment_and_is_no_failure() -> None:
+    """While a tool runs the caller is asked to wait, and no turn is lost."""
+
+    async def story() -> tuple[list[tuple[float, str]], int]:
+        heard = Heard()
+        heard.dog.turn_taken()
+        heard.dog.tool_started()
+        await asyncio.sleep(TOOL_SECONDS + 1)
+        heard.dog.tool_ended()
+        heard.dog.reply_heard()
+        await asyncio.sleep(10)
+        return heard.log, heard.dog.failed_turns
+
+    assert run_virtually(story()) == ([(TOOL_SECONDS, "hold")], 0)
+
+
+def test_speech_nobody_recognised_is_a_failed_turn_of_the_recogniser() -> None:
+    """Three utterances without a word end the call with the recogniser's name."""
+
+    async def story() -> list[str]:
+        heard = Heard()
+        for _ in range(3):
+            heard.dog.unheard()
+        return [what for _, what in heard.log]
+
+    assert run_virtually(story()) == ["apology:stt", "apology:stt", "goodbye:stt"]
