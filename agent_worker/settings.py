@@ -26,39 +26,83 @@ def _machine_call_slots() -> int:
     return default_call_slots(len(os.sched_getaffinity(0)), memory)
 
 
+def shipped_folder(name: str) -> Path:
+    """Return `./<name>`, or where there is none the folder of that name the installed package brings."""
+    bundled = Path(__file__).parent / "bundled" / name
+    here = Path(name)
+    return bundled if bundled.is_dir() and not here.is_dir() else here
+
+
 class Settings(BaseSettings):
     """The product's own settings, `AGENT_WORKER_*`, and LiveKit's three, under LiveKit's names."""
 
     model_config = SettingsConfigDict(env_prefix="AGENT_WORKER_", extra="ignore", frozen=True)
 
-    livekit_url: str = Field("", validation_alias="LIVEKIT_URL", description="ws:// or wss:// URL of the LiveKit server.")
+    livekit_url: str = Field(
+        "", validation_alias="LIVEKIT_URL", description="ws:// or wss:// URL of the LiveKit server."
+    )
     livekit_api_key: str = Field("", validation_alias="LIVEKIT_API_KEY", description="LiveKit API key.")
     livekit_api_secret: SecretStr = Field(
         SecretStr(""), validation_alias="LIVEKIT_API_SECRET", description="LiveKit API secret."
     )
 
-    agent_name: str = Field("phone-agent", description="Name LiveKit dispatches calls to; the dispatch rule names the same.")
+    agent_name: str = Field(
+        "phone-agent", description="Name LiveKit dispatches calls to; the dispatch rule names the same."
+    )
     organization_id: str = Field("org_local", description="Organization id on every row and webhook.")
-    agents_dir: Path = Field(Path("agents"), description="Folder of agent files (*.yaml).")
-    prompts_dir: Path = Field(Path("prompts"), description="Folder of prompt templates (*.md).")
-    tools_dir: Path = Field(Path("tools"), description="Folder of function tools (*.py).")
+    agents_dir: Path = Field(
+        default_factory=lambda: shipped_folder("agents"),
+        description="Folder of agent files (*.yaml); default: ./agents, else the shipped ones.",
+    )
+    prompts_dir: Path = Field(
+        default_factory=lambda: shipped_folder("prompts"),
+        description="Folder of prompt templates (*.md); default: ./prompts, else the shipped ones.",
+    )
+    tools_dir: Path = Field(
+        default_factory=lambda: shipped_folder("tools"),
+        description="Folder of function tools (*.py); default: ./tools, else the shipped ones.",
+    )
     data_dir: Path = Field(Path("var"), description="Folder of journals, recordings and the SQLite file.")
     database_url: str = Field("", description="SQLAlchemy URL; default: SQLite file in the data folder.")
-    webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… secret that signs webhooks; default: one made at first use, kept in the data folder.")
-    default_agent: str = Field("", description="Agent that answers numbers no agent file names; default: none, such callers hear a sentence.")
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="whsec_… secret that signs webhooks; default: made at first use, kept in the data folder.",
+    )
+    default_agent: str = Field(
+        "",
+        description="Agent that answers numbers in no agent file; default: none, such callers hear a sentence.",
+    )
     unknown_number_message: str = Field(
         "Sorry, this number is not in service. Goodbye.",
         description="What a caller to an unknown number hears before the line is closed.",
     )
-    prices_file: Path | None = Field(None, description="YAML file of provider prices; default: no prices, cost is 0.")
+    prices_file: Path | None = Field(
+        None, description="YAML file of provider prices; default: no prices, cost is 0."
+    )
 
-    call_slots: int = Field(default_factory=_machine_call_slots, ge=1, le=1_000, description="Calls taken at once; default from cores and memory.")
+    call_slots: int = Field(
+        default_factory=_machine_call_slots,
+        ge=1,
+        le=1_000,
+        description="Calls taken at once; default from cores and memory.",
+    )
     idle_processes: int = Field(2, ge=1, le=64, description="Job processes kept warm.")
-    drain_timeout_seconds: int = Field(3_600, ge=0, le=86_400, description="How long SIGTERM waits for calls to end, s.")
-    answer_budget_ms: int = Field(4_000, ge=500, le=30_000, description="How long a caller hears ringing before we answer whatever is ready, ms.")
-    lease_seconds: int = Field(30, ge=5, le=600, description="How long a call outlives its worker's last sign of life, s.")
+    drain_timeout_seconds: int = Field(
+        3_600, ge=0, le=86_400, description="How long SIGTERM waits for calls to end, s."
+    )
+    answer_budget_ms: int = Field(
+        4_000,
+        ge=500,
+        le=30_000,
+        description="How long a caller hears ringing before we answer whatever is ready, ms.",
+    )
+    lease_seconds: int = Field(
+        30, ge=5, le=600, description="How long a call outlives its worker's last sign of life, s."
+    )
     health_host: str = Field("127.0.0.1", description="Address of the health endpoint.")
-    health_port: int = Field(8081, ge=0, le=65_535, description="Port of the health endpoint; 0 = any free one.")
+    health_port: int = Field(
+        8081, ge=0, le=65_535, description="Port of the health endpoint; 0 = any free one."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
     log_format: Literal["json", "text"] = Field("json", description="Log format.")
 
@@ -97,7 +141,8 @@ class Settings(BaseSettings):
             raise SettingsError(
                 "livekit_settings_missing",
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set.",
-                remedy="Set them in the environment (see .env.example), or try `python -m agent_worker demo`, which needs none.",
+                remedy="Set them in the environment (see .env.example), "
+                "or try `python -m agent_worker demo`, which needs none.",
             )
 
 

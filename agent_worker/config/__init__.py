@@ -1,0 +1,1 @@
+"""Agent files, numbers, and which agent takes a call."""

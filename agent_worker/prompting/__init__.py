@@ -1,0 +1,5 @@
+"""What the product says, as text files."""
+
+from agent_worker.prompting.templates import prompt, prompt_names
+
+__all__ = ["prompt", "prompt_names"]

@@ -1,13 +1,14 @@
 """What a tool gets to work with: the call it runs in.
 
-A file in `tools/` holds one or more `async def` functions decorated with `@tool`; each takes a `CallControl` first,
-then the arguments the model fills in, typed and described in its docstring, and returns a short text for the model.
+A file in `tools/` holds one or more `async def` functions decorated with `@tool`; each takes a `CallControl`
+first, then the arguments the model fills in, typed and described in its docstring, and returns a short text
+for the model.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -53,11 +54,38 @@ class ToolMeta:
     ends_turn: bool
 
 
+@dataclass(frozen=True)
+class FromConfig:
+    """Limits a text argument to values of the agent's file.
+
+    `Annotated[str, FromConfig("destinations", "label")]` lets a model choose among the labels, no more.
+
+    Attributes:
+        key: key of the tool's `config` that holds a list.
+        field: key of each entry, or None where the entries themselves are the values.
+    """
+
+    key: str
+    field: str | None = None
+
+    def values(self, config: Mapping[str, Any]) -> list[str]:
+        """Return the values a model may choose from, in the file's order; [] where the file gives none."""
+        entries = config.get(self.key)
+        if not isinstance(entries, list):
+            return []
+        found = [
+            entry.get(self.field) if self.field and isinstance(entry, Mapping) else entry for entry in entries
+        ]
+        return [value for value in found if isinstance(value, str)]
+
+
 ToolFunction = Callable[..., Awaitable[str]]
 F = TypeVar("F", bound=ToolFunction)
 
 
-def tool(*, name: str | None = None, timeout_seconds: float = 10.0, ends_turn: bool = False) -> Callable[[F], F]:
+def tool(
+    *, name: str | None = None, timeout_seconds: float = 10.0, ends_turn: bool = False
+) -> Callable[[F], F]:
     """Mark a function of a file in `tools/` as a tool; its docstring is what the model reads."""
 
     def mark(function: F) -> F:
