@@ -51,6 +51,7 @@ class Playout(io.AudioOutput):
         )
         self._send = send
         self._discard = discard
+        self._loop = asyncio.get_running_loop()
         self._frame_bytes = utils.audio.AudioByteStream(
             sample_rate, 1, samples_per_channel=sample_rate * FRAME_MS // 1000
         )
@@ -70,7 +71,7 @@ class Playout(io.AudioOutput):
     @property
     def speaking(self) -> bool:
         """Whether anything is being heard or about to be."""
-        return bool(self._segments) or self._heard_until > time.monotonic()
+        return bool(self._segments) or self._heard_until > self._loop.time()
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         """Take a frame of speech of any length; never blocks, the pump sets the pace."""
@@ -102,7 +103,7 @@ class Playout(io.AudioOutput):
         for segment in self._segments:
             segment.interrupted = True
             segment.frames.clear()
-        unheard = max(0.0, self._heard_until - time.monotonic())
+        unheard = max(0.0, self._heard_until - self._loop.time())
         self._segments[0].sent = max(0.0, self._segments[0].sent - unheard)
         self._heard_until = 0.0
         self._discard()
@@ -162,7 +163,7 @@ class Playout(io.AudioOutput):
             if segment.interrupted:
                 return
             frame = segment.frames.popleft()
-            heard_at = max(time.monotonic(), self._heard_until)
+            heard_at = max(self._loop.time(), self._heard_until)
             if segment.sent == 0.0:
                 self.on_playback_started(created_at=time.time())
             self._heard_until = heard_at + frame.duration
@@ -170,9 +171,9 @@ class Playout(io.AudioOutput):
             for tap in self._taps:
                 tap(frame, heard_at)
             await self._send(frame)
-            await asyncio.sleep(self._heard_until - LEAD_SECONDS - time.monotonic())
+            await asyncio.sleep(self._heard_until - LEAD_SECONDS - self._loop.time())
         if segment.complete:
-            await asyncio.sleep(self._heard_until - time.monotonic())
+            await asyncio.sleep(self._heard_until - self._loop.time())
 
     def _report(self, segment: _Segment) -> None:
         self.on_playback_finished(
