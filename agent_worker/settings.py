@@ -36,7 +36,9 @@ def shipped_folder(name: str) -> Path:
 class Settings(BaseSettings):
     """The product's own settings, `AGENT_WORKER_*`, and LiveKit's three, under LiveKit's names."""
 
-    model_config = SettingsConfigDict(env_prefix="AGENT_WORKER_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="AGENT_WORKER_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     livekit_url: str = Field(
         "", validation_alias="LIVEKIT_URL", description="ws:// or wss:// URL of the LiveKit server."
@@ -66,11 +68,11 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL; default: SQLite file in the data folder.")
     webhook_secret: SecretStr = Field(
         SecretStr(""),
-        description="whsec_… secret that signs webhooks; default: made at first use, kept in the data folder.",
+        description="whsec_… secret that signs webhooks; default: made at first use, kept in the data dir.",
     )
     default_agent: str = Field(
         "",
-        description="Agent that answers numbers in no agent file; default: none, such callers hear a sentence.",
+        description="Agent for numbers in no agent file; default: none, such callers hear a sentence.",
     )
     unknown_number_message: str = Field(
         "Sorry, this number is not in service. Goodbye.",

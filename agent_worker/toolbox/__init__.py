@@ -1,4 +1,4 @@
-"""How a file in `tools/` becomes something an agent can do; `loader` and `binding` do it."""
+"""How a file in `tools/` becomes something an agent can do, and runs: see `loader`."""
 
 from agent_worker.toolbox.base import CallControl, FromConfig, ToolMeta, tool
 

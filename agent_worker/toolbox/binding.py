@@ -13,7 +13,7 @@ from livekit.agents.llm import RawFunctionTool, ToolError, ToolResult, function_
 
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.toolbox.base import CallControl
-from agent_worker.toolbox.loader import LoadedTool
+from agent_worker.toolbox.loaded_tool import LoadedTool
 
 logger = logging.getLogger(__name__)
 

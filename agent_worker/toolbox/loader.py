@@ -7,36 +7,20 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
 from agent_worker.errors import ConfigError
 from agent_worker.toolbox.base import ToolFunction, ToolMeta
+from agent_worker.toolbox.binding import BoundTool, bind
+from agent_worker.toolbox.loaded_tool import LoadedTool
 from agent_worker.toolbox.schema import Signature, read_signature
+
+__all__ = ["BoundTool", "LoadedTool", "bind", "load_tools"]
 
 _NAME = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")
 _OTHER = re.compile(r"\W")
-
-
-@dataclass(frozen=True)
-class LoadedTool:
-    """A function of a file in the tools folder, ready to be bound to a call.
-
-    Attributes:
-        file: path of the file it is in.
-    """
-
-    meta: ToolMeta
-    signature: Signature
-    function: ToolFunction
-    file: str
-
-    @property
-    def name(self) -> str:
-        """The name an agent file and the model call it by."""
-        return self.meta.name
 
 
 def load_tools(tools_dir: Path) -> dict[str, LoadedTool]:

@@ -15,8 +15,7 @@ from livekit.agents.llm import ToolError, ToolResult
 
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.errors import ConfigError
-from agent_worker.toolbox.binding import bind
-from agent_worker.toolbox.loader import load_tools
+from agent_worker.toolbox.loader import bind, load_tools
 
 
 @dataclass
@@ -351,9 +350,7 @@ TRANSFER = {
 
 def test_a_model_sees_labels_and_never_a_number(root: Path) -> None:
     """What a model can choose from is the labels of the agent's file."""
-    from agent_worker.toolbox.binding import bind as bind_tool
-
-    bound = bind_tool(load_tools(root / "tools")["transfer_call"], Desk(), TRANSFER)
+    bound = bind(load_tools(root / "tools")["transfer_call"], Desk(), TRANSFER)
 
     schema = bound.info.raw_schema
     assert schema["parameters"]["properties"]["destination"]["enum"] == ["Sales", "Billing"]
