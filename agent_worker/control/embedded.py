@@ -1,0 +1,155 @@
+"""The control plane inside this process: agent files, and a database, SQLite or PostgreSQL.
+
+Answering a call needs no database and loads none of its code: a phone answers with the database down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from agent_worker.control.sweeper import ExpiredLease
+from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, utc_now
+from agent_worker.domain.fact import CallEnded, Fact
+from agent_worker.errors import ConfigError, ControlPlaneError
+from agent_worker.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from agent_worker.config.catalog import AgentCatalog
+    from agent_worker.control.cost import PriceTable
+    from agent_worker.store.engine import Database
+
+logger = logging.getLogger("agent_worker.control")
+
+
+class EmbeddedControlPlane:
+    """Implements `ControlPlane` over the settings' database.
+
+    Args:
+        catalog: the agents; read from the settings' folders at the first call where not given.
+    """
+
+    def __init__(self, settings: Settings, catalog: AgentCatalog | None = None) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._database: Database | None = None
+        self._opening = asyncio.Lock()
+        self._prices: PriceTable | None = None
+
+    async def open_call(self, offer: CallOffer) -> CallPlan | CallRefusal:
+        """Return which agent takes the call and how it is configured, or why none does.
+
+        Raises:
+            ControlPlaneError: not retryable; the agent files cannot be used.
+        """
+        from agent_worker.config.routing import route
+
+        return route(offer, await self._agents(), self._settings)
+
+    async def record(self, facts: Sequence[Fact]) -> None:
+        """Apply facts of one or several calls in one transaction; one that ends a call also makes its report.
+
+        Raises:
+            ControlPlaneError: nothing was applied; `retryable` unless a fact cannot be stored as it is.
+        """
+        if not facts:
+            return
+        from agent_worker.control.settle import settle
+        from agent_worker.store.facts import apply_facts
+
+        prices = await self._price_table()
+        database = await self._opened()
+        now = utc_now()
+        async with database.write() as connection:
+            applied = await apply_facts(
+                connection,
+                facts,
+                organization_id=self._settings.organization_id,
+                lease_until=now + timedelta(seconds=self._settings.lease_seconds),
+            )
+            await settle(connection, applied, prices, now)
+
+    async def finish_call(self, ended: CallEnded) -> None:
+        """End the call: row, heuristic report and outbox rows in one transaction; once is enough."""
+        await self.record([ended])
+
+    async def renew_leases(self, call_ids: Sequence[str], *, worker_id: str, until: datetime) -> None:
+        """Note that the workers of these calls are alive; calls that are over or unknown are left alone."""
+        if not call_ids:
+            return
+        from agent_worker.store.tables import calls
+
+        database = await self._opened()
+        async with database.write() as connection:
+            await connection.execute(
+                calls.update()
+                .where(calls.c.id.in_(call_ids), calls.c.ended_at.is_(None))
+                .values(lease_until=until, worker_id=worker_id)
+            )
+
+    async def expired_leases(self, now: datetime) -> list[ExpiredLease]:
+        """Return call id, room name and end of lease of each live call whose lease ran out before `now`."""
+        from agent_worker.store.queries import expired_leases
+
+        async with self.reading() as connection:
+            return [ExpiredLease(*found) for found in await expired_leases(connection, now)]
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction for the queries of `agent_worker.store.queries`.
+
+        Raises:
+            ControlPlaneError: the database is locked or down.
+        """
+        database = await self._opened()
+        async with database.read() as connection:
+            yield connection
+
+    async def aclose(self) -> None:
+        """Let go of connections; a later verb opens them again."""
+        async with self._opening:
+            if self._database is not None:
+                await self._database.aclose()
+                self._database = None
+
+    async def _opened(self) -> Database:
+        async with self._opening:
+            if self._database is None:
+                from agent_worker.store.engine import Database
+                from agent_worker.store.migrate import upgrade
+
+                await asyncio.to_thread(upgrade, self._settings.database)
+                self._database = Database(self._settings.database)
+            return self._database
+
+    async def _agents(self) -> AgentCatalog:
+        if self._catalog is None:
+            from agent_worker.config.catalog import AgentCatalog
+            from agent_worker.config.problems import ConfigErrors
+
+            try:
+                self._catalog = await asyncio.to_thread(
+                    AgentCatalog.load, self._settings.agents_dir, self._settings.prompts_dir
+                )
+            except ConfigErrors as error:
+                raise ControlPlaneError("agent_files_invalid", str(error), retryable=False) from error
+        return self._catalog
+
+    async def _price_table(self) -> PriceTable:
+        if self._prices is None:
+            from agent_worker.control.prices import read_prices
+
+            file = self._settings.prices_file
+            try:
+                self._prices = {} if file is None else await asyncio.to_thread(read_prices, file)
+            except ConfigError as error:
+                # a call is worth more than its price: its report lists what is unpriced
+                logger.error("price table not usable, costs are 0", extra={"problem": str(error)})
+                self._prices = {}
+        return self._prices

@@ -1,0 +1,116 @@
+"""Signs webhooks as Standard Webhooks asks (contract 5.3), with a secret that is made once and kept."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from standardwebhooks import Webhook
+
+from agent_worker.errors import SettingsError
+from agent_worker.settings import Settings
+
+PREFIX = "whsec_"
+SECRET_FILE = "webhook-secret"
+
+
+class WebhookSigner:
+    """Signs bodies with one secret.
+
+    Raises:
+        SettingsError: the secret is empty, or starts with `whsec_` and is not base64 after it.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._webhook = Webhook(_key(secret))
+
+    def headers(self, delivery_id: str, body: bytes, at: datetime) -> dict[str, str]:
+        """Return the three headers of a webhook.
+
+        Args:
+            delivery_id: the same for every attempt of a delivery, so that a receiver can tell a repetition.
+            body: exactly the bytes that are sent.
+            at: time of the attempt, aware; receivers refuse what is older than about five minutes.
+        """
+        at = at.astimezone(UTC)
+        return {
+            "content-type": "application/json",
+            "webhook-id": delivery_id,
+            "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": self._webhook.sign(delivery_id, at, body.decode()),
+        }
+
+
+def body_of(payload: Mapping[str, Any]) -> bytes:
+    """Return the payload as the bytes that are signed and sent."""
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def new_secret() -> str:
+    """Return a fresh secret of 32 random bytes."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def webhook_secret(settings: Settings) -> str:
+    """Return the operator's secret, or the one in the data folder, made there (0600) at first use.
+
+    Raises:
+        SettingsError: the file can neither be read nor made.
+    """
+    given = settings.webhook_secret.get_secret_value()
+    if given:
+        return given
+    path = settings.data_dir / SECRET_FILE
+    try:
+        return _read(path) or _make(path)
+    except OSError as error:
+        raise SettingsError(
+            "webhook_secret_unreadable",
+            f"The webhook secret {path} can neither be read nor made ({type(error).__name__}).",
+            remedy="Set AGENT_WORKER_WEBHOOK_SECRET, or make the data folder writable.",
+        ) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _make(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(file, new_secret().encode() + b"\n")
+        os.fsync(file)
+        # a link fails where the name exists: of several processes that start at once, one makes the secret
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(file)
+        draft.unlink()
+    return _read(path)
+
+
+def _key(secret: str) -> bytes:
+    try:
+        key = base64.b64decode(secret[len(PREFIX) :] + "==") if secret.startswith(PREFIX) else secret.encode()
+    except binascii.Error:
+        key = b""
+    if not key:
+        raise SettingsError(
+            "webhook_secret_invalid",
+            "The webhook secret is empty or not base64 after whsec_.",
+            remedy="Write whsec_ and the base64 of 32 random bytes, or leave it out to have one made.",
+        )
+    return key
