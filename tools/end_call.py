@@ -6,7 +6,7 @@ from agent_worker.domain.call import DisconnectionReason
 from agent_worker.toolbox import CallControl, tool
 
 
-@tool(timeout_seconds=45.0, ends_turn=True)
+@tool(ends_turn=True)
 async def end_call(control: CallControl, reason: str = "", farewell: str = "Goodbye.") -> str:
     """End the call. Use it when the caller says goodbye or has nothing more to ask.
 

@@ -34,7 +34,7 @@ class CallControl(Protocol):
         """Speak and return when the caller has heard it."""
 
     async def end(self, reason: DisconnectionReason, *, farewell: str | None = None) -> None:
-        """Begin to end the call and return at once; the farewell is said to its last syllable, then the line is closed."""
+        """Begin to end the call and return at once: the farewell is said to its end, then the line is closed."""
 
     def record_event(self, event_type: str, **payload: Any) -> None:
         """Write a row into the call's event list."""

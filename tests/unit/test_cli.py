@@ -1,0 +1,231 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agent_worker.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ["start", "dev", "console", "demo", "check", "migrate", "version"]
+
+AGENT = "name: desk\nsystemPrompt: Be kind.\nnumbers: ['+12015550123']\ntools: [end_call]\n"
+KEYS = {
+    "LIVEKIT_URL": "ws://127.0.0.1:7880",
+    "LIVEKIT_API_KEY": "key",
+    "LIVEKIT_API_SECRET": "secret",
+    "DEEPGRAM_API_KEY": "d",
+    "OPENAI_API_KEY": "o",
+    "CARTESIA_API_KEY": "c",
+}
+
+
+def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line the way a person does."""
+    return subprocess.run(
+        [sys.executable, "-m", "agent_worker", *arguments],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100", **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with one agent, the shipped tools and no keys."""
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "desk.yaml").write_text(AGENT, encoding="utf-8")
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
+    (tmp_path / "prompts").mkdir()
+    return tmp_path
+
+
+def test_help_lists_every_command_and_the_first_steps() -> None:
+    """Without arguments and with --help, a newcomer learns what to type."""
+    shown = run("--help")
+
+    assert shown.returncode == 0
+    for command in COMMANDS:
+        assert f"  {command} " in shown.stdout
+    assert "python -m agent_worker demo" in shown.stdout
+    assert "python -m agent_worker demo" in run().stdout + run().stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_commands_help_has_an_example(command: str) -> None:
+    """Help teaches with something that can be typed."""
+    shown = run(command, "--help")
+
+    assert shown.returncode == 0
+    assert "Example:" in shown.stdout
+    assert f"python -m agent_worker {command}" in shown.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Asking for help loads neither LiveKit nor pydantic nor the database."""
+    code = (
+        "import sys, agent_worker.cli\n"
+        "print([name for name in ('livekit', 'pydantic', 'sqlalchemy', 'numpy') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert shown.stdout.strip() == "[]"
+
+
+def test_version_names_what_matters() -> None:
+    """A bug report's three numbers."""
+    shown = run("version")
+
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("agent-worker ")
+    assert "livekit-agents 1.8" in shown.stdout
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    """Exit code 2, and no trace."""
+    shown = run("serv")
+
+    assert shown.returncode == 2
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("command", ["start", "dev"])
+def test_start_without_livekit_says_what_to_set(command: str) -> None:
+    """One sentence with the remedy on stderr, exit code 2."""
+    shown = run(command)
+
+    assert shown.returncode == 2
+    assert shown.stdout == ""
+    assert shown.stderr.startswith(
+        "error: LIVEKIT_URL and LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set."
+    )
+    assert "demo" in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
+
+
+def test_a_wrong_setting_is_one_sentence() -> None:
+    """The variable is named; exit code 2."""
+    shown = run("start", AGENT_WORKER_HEALTH_PORT="eighty")
+
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("error: AGENT_WORKER_HEALTH_PORT: ")
+    assert "Traceback" not in shown.stderr
+
+
+def test_check_shows_who_answers_what(desk: Path) -> None:
+    """With everything in place, a table and exit code 0."""
+    shown = run("check", cwd=desk, **KEYS)
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "desk" in shown.stdout
+    assert "+12015550123" in shown.stdout
+    assert "Everything is in place." in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "told"),
+    [
+        (
+            AGENT + "firstMesage: Hi\n",
+            KEYS,
+            "error: agents/desk.yaml:5: There is no key 'firstMesage'. Did you mean 'firstMessage'?",
+        ),
+        (
+            AGENT.replace("end_call", "end_cal"),
+            KEYS,
+            "error: agents/desk.yaml:4: There is no tool 'end_cal'. Did you mean 'end_call'?",
+        ),
+        (
+            AGENT.replace("systemPrompt: Be kind.", "prompt: desk"),
+            KEYS,
+            "error: agents/desk.yaml:2: There is no prompt prompts/desk.md.",
+        ),
+        (
+            AGENT + "stackPreferences:\n  allowedProviders:\n    llm: [opnai]\n",
+            KEYS,
+            "error: agents/desk.yaml:6: ",
+        ),
+        (AGENT, KEYS | {"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
+        (AGENT, KEYS | {"LIVEKIT_URL": ""}, "error: LIVEKIT_URL is not set."),
+        (AGENT, KEYS | {"LIVEKIT_URL": "livekit.example"}, "error: LIVEKIT_URL is not a URL."),
+        (
+            AGENT,
+            KEYS | {"AGENT_WORKER_DEFAULT_AGENT": "dsk"},
+            "error: AGENT_WORKER_DEFAULT_AGENT: there is no agent 'dsk'. Did you mean 'desk'?",
+        ),
+        (AGENT, KEYS | {"AGENT_WORKER_DATA_DIR": "agents/desk.yaml/var"}, "error: AGENT_WORKER_DATA_DIR: "),
+        (AGENT, KEYS | {"AGENT_WORKER_TOOLS_DIR": "tool"}, "error: There is no folder tool."),
+        (AGENT, KEYS | {"AGENT_WORKER_PRICES_FILE": "p.yaml"}, "error: AGENT_WORKER_PRICES_FILE: "),
+    ],
+)
+def test_check_tells_each_mistake_with_its_remedy(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, agent: str, env: dict[str, str], told: str
+) -> None:
+    """One line for the mistake, exit code 2, nothing on stdout, no trace."""
+    (desk / "agents" / "desk.yaml").write_text(agent, encoding="utf-8")
+    monkeypatch.chdir(desk)
+
+    shown = CliRunner().invoke(app, ["check"], env=env)
+
+    assert shown.exit_code == 2
+    assert shown.stdout == ""
+    lines = shown.stderr.splitlines()
+    assert len(lines) == 2, shown.stderr
+    assert told in lines[0]
+    assert lines[1] == "1 problem."
+
+
+def test_check_tells_all_mistakes_at_once(desk: Path) -> None:
+    """Settings, agent files and keys are one list."""
+    shown = run("check", cwd=desk)
+
+    told = shown.stderr
+    assert shown.returncode == 2
+    for name in ("LIVEKIT_URL", "DEEPGRAM_API_KEY", "OPENAI_API_KEY", "CARTESIA_API_KEY"):
+        assert name in told
+
+
+def test_migrate_makes_the_tables(desk: Path) -> None:
+    """The database file is there afterwards, and a second run changes nothing."""
+    for _ in range(2):
+        shown = run("migrate", cwd=desk)
+        assert (shown.returncode, shown.stdout) == (0, "The tables are up to date.\n"), shown.stderr
+
+    assert (desk / "var" / "agent-worker.db").is_file()
+
+
+def test_ctrl_c_ends_quietly() -> None:
+    """Interrupted, a command exits with 130 and prints no trace."""
+    code = (
+        "import asyncio, sys, typer\n"
+        "from agent_worker.cli import app, main, told\n"
+        "@app.command()\n"
+        "def wait() -> None:\n"
+        "    with told():\n"
+        "        print('waiting', flush=True)\n"
+        "        asyncio.run(asyncio.sleep(60))\n"
+        "sys.argv = ['agent_worker', 'wait']\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert stderr == ""
