@@ -47,6 +47,7 @@ class WorkerHost:
     Args:
         entrypoint: runs one job, in its own process.
         prewarm: makes a job process ready.
+        worker_id: names this worker in leases and on call rows.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class WorkerHost:
         catalog: AgentCatalog,
         entrypoint: Callable[[JobContext], Awaitable[None]],
         prewarm: Callable[[JobProcess], Any],
+        worker_id: str,
     ) -> None:
         self._settings = settings
+        self._worker_id = worker_id
         self._catalog = catalog
         self._control = EmbeddedControlPlane(settings, catalog)
         self._admitted: dict[str, float] = {}
@@ -87,18 +90,21 @@ class WorkerHost:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        await self._control.start()
-        shipper = JournalShipper(self._settings, self._control, on_orphan=self._on_orphan)
-        async with asyncio.TaskGroup() as group, contextlib.AsyncExitStack() as stack:
+        shipper = JournalShipper(
+            self._settings.journal_dir,
+            self._control,
+            worker_id=self._worker_id,
+            lease_seconds=self._settings.lease_seconds,
+            on_orphan=self._on_orphan,
+        )
+        async with contextlib.AsyncExitStack() as stack:
             await self._serve_health(stack)
-            beside = [group.create_task(shipper.run()), group.create_task(self._render_speech())]
-            try:
-                return await self._serve()
-            finally:
-                for task in beside:
-                    task.cancel()
-                await shipper.aclose()
-                await self._control.aclose()
+            rendering = asyncio.create_task(self._render_speech(), name="render_speech")
+            stack.push_async_callback(self._control.aclose)
+            shipper.start()
+            stack.push_async_callback(shipper.aclose)
+            stack.callback(rendering.cancel)
+            return await self._serve()
 
     async def _serve(self) -> int:
         running = asyncio.create_task(self._server.run(devmode=False), name="agent_server")

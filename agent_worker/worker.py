@@ -28,6 +28,7 @@ from agent_worker.providers.registry import check_stack
 from agent_worker.settings import Settings, settings
 from agent_worker.toolbox.loader import load_tools
 
+
 async def take_call(line: Line, services: CallServices) -> Ending:
     """Take one call, from the first ring to its last fact; returns why it ended."""
     journal = Journal(services.settings.journal_dir, line.call_id)
@@ -79,8 +80,13 @@ def make_services(configuration: Settings) -> CallServices:
         tools=load_tools(configuration.tools_dir),
         speech=SpeechCache(configuration.cache_dir),
         env=os.environ,
-        worker_id=f"{socket.gethostname()}:{configuration.agent_name}",
+        worker_id=worker_id(configuration),
     )
+
+
+def worker_id(configuration: Settings) -> str:
+    """Return what this worker is called in leases and on call rows."""
+    return f"{socket.gethostname()}:{configuration.agent_name}"
 
 
 def prewarm(process: JobProcess) -> None:
@@ -124,7 +130,7 @@ def run_worker(configuration: Settings, *, dev: bool) -> int:
 
 
 async def _run_host(configuration: Settings, catalog: AgentCatalog) -> int:
-    return await WorkerHost(configuration, catalog, entrypoint, prewarm).run()
+    return await WorkerHost(configuration, catalog, entrypoint, prewarm, worker_id(configuration)).run()
 
 
 def check_providers(catalog: AgentCatalog) -> None:
@@ -132,6 +138,3 @@ def check_providers(catalog: AgentCatalog) -> None:
     for agent in catalog.agents.values():
         for error in check_stack(agent, os.environ):
             raise error
-
-
-

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from livekit import rtc
 from livekit.agents import APIError
 
-from agent_worker.call.live_call import LINE_TAIL_SECONDS, LiveCall
 from agent_worker.call.line import Line
+from agent_worker.call.live_call import LINE_TAIL_SECONDS, LiveCall
 from agent_worker.call.speech_cache import chunks
 from agent_worker.domain.fact import CallAnswered, RecordingChanged
 
@@ -56,7 +56,9 @@ async def announce_and_hang_up(line: Line, sentence: rtc.AudioFrame) -> None:
         await line.playout.capture_frame(frame)
     line.playout.flush()
     heard = asyncio.ensure_future(line.playout.wait_for_playout())
-    await asyncio.wait({heard, line.closed}, timeout=sentence.duration + 2, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(
+        {heard, line.closed}, timeout=sentence.duration + 2, return_when=asyncio.FIRST_COMPLETED
+    )
     heard.cancel()
     if not line.closed.done():
         await asyncio.sleep(LINE_TAIL_SECONDS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-
 from livekit.agents import (
     AgentSession,
     AgentStateChangedEvent,
@@ -48,11 +47,13 @@ def attach(call: LiveCall) -> None:
 
 
 async def _limit(call: LiveCall) -> None:
+    async def say_goodbye() -> None:
+        await call.end(DisconnectionReason.MAX_DURATION, farewell=call.agent.fallbacks.max_duration)
+        await call.ended.wait()
+
     await limit_duration(
         call.agent.max_duration_seconds,
-        say_goodbye=lambda: call.end(
-            DisconnectionReason.MAX_DURATION, farewell=call.agent.fallbacks.max_duration
-        ),
+        say_goodbye=say_goodbye,
         cut=lambda: call.finish(Ending(DisconnectionReason.MAX_DURATION, "max_duration", 200, "OK")),
     )
 
@@ -139,5 +140,3 @@ class _Events:
         if not self._call.over.done():
             logger.error("session closed by itself", extra={"reason": str(event.reason)})
             self._call.finish(Ending(DisconnectionReason.ERROR, "worker_error"))
-
-

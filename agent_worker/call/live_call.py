@@ -26,7 +26,7 @@ from agent_worker.providers.registry import Stack
 
 logger = logging.getLogger("agent_worker.call")
 
-LINE_TAIL_SECONDS = 0.35
+LINE_TAIL_SECONDS = 0.25
 """From the last frame sent to its being heard at the phone: Opus, the server, the bridge's mixer and jitter buffer."""
 
 FAREWELL_SECONDS = 12.0
@@ -191,11 +191,17 @@ class LiveCall:
         clip: str | None = None,
         failure_cause: str | None = None,
     ) -> None:
-        """Let what is being said be heard, say the farewell to its last syllable, then end the call."""
+        """Begin the end and return: what is being said is heard, then the farewell to its last syllable.
+
+        It goes on beside its caller, because a tool that waited for it would be waited for.
+        """
         if self._ending:
             return
         self._ending = True
         self.watchdog.stop()
+        self.own(self._say_goodbye(Ending(reason, failure_cause, 200, "OK"), farewell, clip))
+
+    async def _say_goodbye(self, ending: Ending, farewell: str | None, clip: str | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._heard_out()
@@ -203,7 +209,7 @@ class LiveCall:
                     await self.announce(farewell, clip, interruptible=False)
                 await self._heard_out()
                 await asyncio.sleep(LINE_TAIL_SECONDS)
-        self.finish(Ending(reason, failure_cause, 200, "OK"))
+        self.finish(ending)
 
     async def _heard_out(self) -> None:
         while speech := self.session.current_speech:

@@ -10,6 +10,7 @@ from agent_worker.domain.call import CallOffer, Direction
 
 MAX_METADATA_BYTES = 64 * 1024
 
+
 def read_job_metadata(text: str) -> dict[str, Any]:
     """Return the object in a dispatch's metadata; junk is noted under `JUNK_METADATA`, never an error."""
     if not text:

@@ -32,7 +32,6 @@ class PhoneAgent(Agent):
             yield chunk
 
 
-
 def _says_something(chunk: object) -> bool:
     delta = getattr(chunk, "delta", None)
     return isinstance(chunk, str) or bool(delta and (delta.content or delta.tool_calls))

@@ -66,7 +66,9 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(str(path), "w", format="ogg", options={"page_duration": "500000", "flush_packets": "1"})
+        self._container = av.open(
+            str(path), "w", format="ogg", options={"page_duration": "500000", "flush_packets": "1"}
+        )
         self._stream = self._container.add_stream("libopus", rate=SAMPLE_RATE)
         self._stream.layout = "stereo"
         self._stream.bit_rate = BIT_RATE

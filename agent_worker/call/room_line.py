@@ -87,9 +87,7 @@ class RoomLine(Line):
 
     async def pick_up(self) -> None:
         track = rtc.LocalAudioTrack.create_audio_track("agent", self._source)
-        options = rtc.TrackPublishOptions(
-            source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False
-        )
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False)
         caller = self._caller
         assert caller is not None
         for publication in caller.track_publications.values():
@@ -113,9 +111,7 @@ class RoomLine(Line):
 
     async def hang_up(self) -> None:
         if self._hanging_up is None:
-            self._hanging_up = asyncio.create_task(
-                delete_room(self._ctx.api, self.room_name), name="hang_up"
-            )
+            self._hanging_up = asyncio.create_task(delete_room(self._ctx.api, self.room_name), name="hang_up")
         await asyncio.shield(self._hanging_up)
 
     async def aclose(self) -> None:
@@ -178,9 +174,7 @@ class RoomLine(Line):
         self._listening = asyncio.create_task(self._listen(track), name="caller_audio")
 
     async def _listen(self, track: rtc.Track) -> None:
-        stream = rtc.AudioStream(
-            track, sample_rate=LINE_SAMPLE_RATE, num_channels=1, frame_size_ms=FRAME_MS
-        )
+        stream = rtc.AudioStream(track, sample_rate=LINE_SAMPLE_RATE, num_channels=1, frame_size_ms=FRAME_MS)
         try:
             async for event in stream:
                 self._hear(event.frame)
@@ -203,5 +197,11 @@ class RoomLine(Line):
         return LineClosed(DisconnectionReason.USER_HANGUP, cause, 200, "OK")
 
     def _on_room_gone(self, *_args: object) -> None:
-        self._close(LineClosed(DisconnectionReason.AGENT_HANGUP if self._hanging_up else DisconnectionReason.USER_HANGUP, None, 200, "OK"))
-
+        self._close(
+            LineClosed(
+                DisconnectionReason.AGENT_HANGUP if self._hanging_up else DisconnectionReason.USER_HANGUP,
+                None,
+                200,
+                "OK",
+            )
+        )

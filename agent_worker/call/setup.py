@@ -30,7 +30,9 @@ logger = logging.getLogger("agent_worker.call")
 SORRY = "I'm sorry, we have a technical problem. Please call again later. Goodbye."
 
 
-async def open_call(line: Line, journal: Journal, services: CallServices) -> tuple[CallOffer, CallPlan | CallRefusal]:
+async def open_call(
+    line: Line, journal: Journal, services: CallServices
+) -> tuple[CallOffer, CallPlan | CallRefusal]:
     """Find out about the call and write its first facts.
 
     Returns:

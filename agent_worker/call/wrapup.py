@@ -114,4 +114,3 @@ async def _at_most(seconds: float, what: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         logger.error("a step of the end took too long", extra={"step": what, "seconds": seconds})
-
