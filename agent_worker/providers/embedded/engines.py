@@ -9,6 +9,7 @@ import tempfile
 import wave
 from pathlib import Path
 
+import numpy as np
 from livekit import rtc
 
 SAMPLE_RATE = 16_000
@@ -16,6 +17,8 @@ SPEAK_TIMEOUT_SECONDS = 10.0
 FLITE_VOICES = frozenset({"slt", "rms", "awb", "kal16", "kal"})
 DEFAULT_VOICE = "slt"
 ESPEAK_WORDS_PER_MINUTE = 165
+SILENCE_LEVEL = 200
+"""Samples below this amplitude (of 32,767) at the beginning are silence."""
 
 
 class EngineError(Exception):
@@ -55,8 +58,9 @@ async def speak(engine: str, text: str, *, voice: str | None = None, speed: floa
         else:
             rate = str(round(ESPEAK_WORDS_PER_MINUTE * speed))
             command = ["espeak-ng", "--stdin", "-v", known_voice(engine, voice), "-s", rate, "-w", file.name]
-        await _run(command, text)
-        return await asyncio.to_thread(_read_wave, Path(file.name))
+        # without a line end flite leaves out the last word of a text of several sentences
+        await _run(command, " ".join(text.split()) + "\n")
+        return _from_first_sound(await asyncio.to_thread(_read_wave, Path(file.name)))
 
 
 async def _run(command: list[str], text: str) -> None:
@@ -81,6 +85,14 @@ async def _run(command: list[str], text: str) -> None:
             await process.wait()
     if process.returncode != 0:
         raise EngineError(f"{command[0]} ended with {process.returncode}")
+
+
+def _from_first_sound(pcm: bytes) -> bytes:
+    """Cut the silence a synthesiser begins with, down to 10 ms: to a caller it is dead air."""
+    samples = np.abs(np.frombuffer(pcm, dtype=np.int16).astype(np.int32))
+    loud = np.flatnonzero(samples > SILENCE_LEVEL)
+    start = max(0, int(loud[0]) - SAMPLE_RATE // 100) if len(loud) else 0
+    return pcm[2 * start :]
 
 
 def _read_wave(path: Path) -> bytes:
