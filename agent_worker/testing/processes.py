@@ -113,6 +113,19 @@ class ChildProcess:
                 continue
         raise RuntimeError(f"{self.name} (pid {self.pid}) does not die")
 
+    async def wait_logged(self, text: str, timeout: float) -> None:
+        """Wait until its log holds a text.
+
+        Raises:
+            RuntimeError: it ended, or the text does not come; with the end of its log.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self.exit_code is None and asyncio.get_running_loop().time() < deadline:
+            if text in self.log.read_text(errors="replace"):
+                return
+            await asyncio.sleep(0.1)
+        raise RuntimeError(f"{self.name} did not log {text!r} (exit code {self.exit_code}):\n{self.tail()}")
+
     def tail(self, lines: int = 30) -> str:
         """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
