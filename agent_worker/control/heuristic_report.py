@@ -89,12 +89,12 @@ def summary_of(call: CallRecord, outcome: Outcome) -> str:
         ended = HOW_IT_ENDED[DisconnectionReason(reason)]
         sentences.append(ended.replace("caller", _person(row)))
     sentences += [_told_transfer(transfer) for transfer in call.transfers]
-    if row["structured_data"]:
-        sentences.append(f"Collected: {_collected(row['structured_data'])}.")
     if outcome is Outcome.MESSAGE_TAKEN:
         sentences.append("A message was taken.")
     if outcome is Outcome.CALLBACK_SCHEDULED:
         sentences.append("A callback was asked for.")
+    if row["structured_data"]:
+        sentences.append(f"Collected: {_collected(row['structured_data'])}.")
     return " ".join(sentences)
 
 

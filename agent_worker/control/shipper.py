@@ -116,8 +116,7 @@ class JournalShipper:
             moved = await self._ship()
             for journal in list(self._journals.values()):
                 if not journal.complete and not journal.ended and not self._is_written(journal):
-                    await self._bury(journal)
-                    moved |= journal.complete or journal.ended
+                    moved |= await self._bury(journal)
             if moved:
                 continue
             if not any(journal.complete for journal in self._journals.values()):
@@ -231,37 +230,40 @@ class JournalShipper:
         except OSError:
             return True  # gone or unreadable: nothing to end here
 
-    async def _bury(self, journal: JournalFile) -> None:
-        """End the call of a journal whose writer is gone, unless the writer did so itself."""
+    async def _bury(self, journal: JournalFile) -> bool:
+        """End the call of a journal whose writer is gone; returns whether the journal now has an end."""
         try:
             with journal.locked() as file:
                 if file is None:
-                    return
+                    return False
                 scan = journal.scan()
                 if scan.last_at is None:
-                    self._drop_factless(journal, file)
-                elif not scan.ended:
+                    return self._drop_factless(journal, file)
+                if not scan.ended:
                     lost_at = utc_now() if journal.seen_alive else scan.last_at
                     logger.warning("call lost its process", extra={"call_id": journal.call_id})
                     await self._tell(scan.opened)
                     journal.cut_torn_line(file)
                     journal.append(file, last_words(journal.call_id, scan, lost_at))
-                journal.complete = scan.last_at is not None
+                journal.complete = True
+                return True
         except OSError as error:
             logger.warning(
                 "lost call not ended yet", extra={"call_id": journal.call_id, "error": type(error).__name__}
             )
+            return False
         finally:
             self._burials.discard(journal.path)
 
-    def _drop_factless(self, journal: JournalFile, file: int) -> None:
+    def _drop_factless(self, journal: JournalFile, file: int) -> bool:
         if journal.age_seconds(time.time()) < EMPTY_GRACE_SECONDS:
-            return
+            return False
         journal.cut_torn_line(file)
         if journal.size() == 0:
             journal.path.unlink()
         else:
             journal.ended = True  # complete lines that say nothing: deleted once they are kept aside
+        return True
 
     async def _tell(self, opened: CallOpened | None) -> None:
         if opened is None or self._on_orphan is None:
