@@ -15,29 +15,37 @@ from typing import Any, Protocol, TypeVar
 from agent_worker.domain.call import DisconnectionReason
 
 
-class CallControl(Protocol):
-    """The live call, as a tool sees it.
+class ToolsCall(Protocol):
+    """A live call, as far as tools are concerned: what all tools of the call share."""
 
-    Attributes:
-        call_id: the call's id.
-        config: what the agent's file says under this tool's `config`.
-        ended: set once the call is over; a tool that waits for anything races it.
-        structured_data: what the call has collected; it ends up in the report.
-    """
+    @property
+    def call_id(self) -> str:
+        """The call's id."""
 
-    call_id: str
-    config: dict[str, Any]
-    ended: asyncio.Event
-    structured_data: dict[str, Any]
+    @property
+    def ended(self) -> asyncio.Event:
+        """Set once the call is over; a tool that waits for anything races it."""
+
+    @property
+    def structured_data(self) -> dict[str, Any]:
+        """What the call has collected; it ends up in the report."""
 
     async def say(self, text: str) -> None:
         """Speak and return when the caller has heard it."""
 
     async def end(self, reason: DisconnectionReason, *, farewell: str | None = None) -> None:
-        """Begin to end the call and return at once: the farewell is said to its end, then the line is closed."""
+        """Begin to end the call, and return: the farewell is said to its end, then the line is closed."""
 
     def record_event(self, event_type: str, **payload: Any) -> None:
         """Write a row into the call's event list."""
+
+
+class CallControl(ToolsCall, Protocol):
+    """The live call, as one tool sees it."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the agent's file says under this tool's `config`."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from livekit.agents.llm import RawFunctionTool, ToolError, ToolResult, function_tool
 
 from agent_worker.domain.call import DisconnectionReason
-from agent_worker.toolbox.base import CallControl
+from agent_worker.toolbox.base import CallControl, ToolsCall
 from agent_worker.toolbox.loaded_tool import LoadedTool
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ CALL_OVER = "The call is over."
 BoundTool = RawFunctionTool[Any, Any]
 
 
-def bind(tool: LoadedTool, control: CallControl, config: Mapping[str, Any]) -> BoundTool:
+def bind(tool: LoadedTool, control: ToolsCall, config: Mapping[str, Any]) -> BoundTool:
     """Return the tool for one call; calls at once each bind their own and share nothing.
 
     The model is told what went wrong in words it may pass on; details go to the log, without arguments.
@@ -70,7 +70,7 @@ class _Refused(Exception):
 class _ToolsView:
     """The call as one tool sees it: its control, with the configuration the agent's file gives this tool."""
 
-    def __init__(self, control: CallControl, config: dict[str, Any]) -> None:
+    def __init__(self, control: ToolsCall, config: dict[str, Any]) -> None:
         self._control = control
         self.config = config
         self.call_id = control.call_id
