@@ -1,0 +1,98 @@
+"""The demo: a whole call with real audio, without a key, a server or a network."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+
+from pydantic import SecretStr
+from rich.console import Console
+
+from agent_worker.domain.call import DisconnectionReason
+from agent_worker.providers.embedded.engines import installed_engine
+from agent_worker.settings import Settings, shipped_folder
+from agent_worker.simulation.caller import ScriptedCaller
+from agent_worker.simulation.keepsakes import keep, subscribe
+from agent_worker.simulation.line import SimulatedLine
+from agent_worker.simulation.screen import Screen
+from agent_worker.simulation.script import CALLER_LINES, DIALED_NUMBER
+from agent_worker.simulation.stage import require_providers, stage
+from agent_worker.webhooks.signing import new_secret
+
+AGENTS_FOLDER = Path(__file__).parent / "agents"
+CALL_SECONDS = 150.0
+"""A demo call that takes longer than this is cut off."""
+
+
+async def run_demo(output_dir: Path, *, quiet: bool) -> int:
+    """Run the demo's call and leave its files in `output_dir`; returns the process's exit code.
+
+    Raises:
+        ProviderError: the recogniser is not installed.
+        ConfigErrors: the demo agent or a tool is wrong.
+    """
+    logging.getLogger().setLevel(logging.WARNING)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="agent-worker-demo-") as folder:
+        return await _run(demo_settings(Path(folder)), output_dir, console, quiet=quiet)
+
+
+def demo_settings(data_dir: Path) -> Settings:
+    """Return settings under which the demo touches nothing but this folder."""
+    return Settings(
+        agents_dir=AGENTS_FOLDER,
+        prompts_dir=shipped_folder("prompts"),
+        tools_dir=shipped_folder("tools"),
+        data_dir=data_dir,
+        database_url="",
+        prices_file=None,
+        webhook_secret=SecretStr(new_secret()),
+    )
+
+
+async def _run(settings: Settings, output_dir: Path, console: Console, *, quiet: bool) -> int:
+    line = SimulatedLine(dialed_number=DIALED_NUMBER, job_metadata={"simulated": True})
+    caller = ScriptedCaller(line, CALLER_LINES)
+    screen = Screen(console, quiet=quiet, speaking=lambda: _who_speaks(line))
+    async with stage(settings, watch=screen.fact) as theatre:
+        agent = theatre.catalog.agents["demo"]
+        require_providers(agent)
+        screen.note(_voices())
+        await subscribe(settings)
+        await theatre.render_speech(agent)
+        with screen:
+            calling = asyncio.create_task(caller.run(), name="caller")
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    ending = await theatre.take(line)
+                await calling
+                await theatre.settle()
+            finally:
+                calling.cancel()
+        kept = await keep(output_dir, settings, theatre.control, line.call_id)
+    if kept is None:
+        console.print("The call left no report.", style="red")
+        return 1
+    screen.summary(caller.turns, kept)
+    complete = ending.reason is DisconnectionReason.AGENT_HANGUP and len(caller.turns) == len(CALLER_LINES)
+    if not complete:
+        console.print(f"The call did not go as scripted: it ended by {ending.reason.value}.", style="red")
+    return 0 if complete else 1
+
+
+def _who_speaks(line: SimulatedLine) -> str:
+    if line.ear.speaking:
+        return "agent"
+    return "caller" if line.mouth_open else ""
+
+
+def _voices() -> str:
+    engine = installed_engine()
+    if engine is not None:
+        return f"Simulated call, real audio: pocketsphinx hears, {engine} speaks, replies go by rules."
+    return (
+        "Simulated call, real audio: pocketsphinx hears, replies go by rules, the voice is recorded sentences"
+        " (for a synthesised one: apt install flite)."
+    )

@@ -1,0 +1,150 @@
+"""Shows a simulated call as it goes: who speaks, what was understood, which tools ran, how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agent_worker.domain.fact import (
+    CallAnswered,
+    CallEnded,
+    CallOpened,
+    EventOccurred,
+    Fact,
+    TranscriptSpoken,
+)
+from agent_worker.simulation.caller import CallerTurn
+from agent_worker.simulation.keepsakes import Keepsakes
+
+STYLES = {"agent": "cyan", "user": "green", "system": "dim"}
+NAMES = {"agent": "agent", "user": "caller", "system": ""}
+SHOWN_EVENTS = {
+    "call.ringing": "ringing",
+    "call.answered": "picked up",
+    "tool.started": "tool",
+    "tool.ended": "tool done",
+    "transfer.unavailable": "transfer (simulated)",
+    "call.hangup": "hung up",
+}
+REFRESH_PER_SECOND = 8
+
+
+class Screen:
+    """A live terminal, or plain lines where there is none.
+
+    Args:
+        speaking: who is heard right now: `agent`, `caller`, or "".
+        quiet: show the summary only.
+    """
+
+    def __init__(
+        self, console: Console, *, quiet: bool = False, speaking: Callable[[], str] = lambda: ""
+    ) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._speaking = speaking
+        self._started: datetime | None = None
+        self._rows: dict[str, tuple[float, str, str, str]] = {}
+        self._printed: set[str] = set()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Screen:
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(
+                get_renderable=self._render,
+                console=self._console,
+                refresh_per_second=REFRESH_PER_SECOND,
+                vertical_overflow="visible",
+            )
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._speaking = lambda: ""
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+            self._live = None
+
+    def note(self, text: str) -> None:
+        """Say something about the call."""
+        if not self._quiet:
+            self._console.print(text, style="dim", highlight=False)
+
+    def fact(self, fact: Fact) -> None:
+        """Show one fact of the call."""
+        if isinstance(fact, CallOpened):
+            self._started = fact.at
+        elif isinstance(fact, TranscriptSpoken):
+            partial = fact.latency_status == "partial" and fact.ended_at is None
+            self._row(
+                f"t{fact.index}", fact.started_at, fact.source, fact.text, "…" if partial else _legs(fact)
+            )
+        elif isinstance(fact, EventOccurred) and (name := SHOWN_EVENTS.get(fact.event_type)):
+            detail = fact.payload.get("name") or fact.payload.get("destination") or ""
+            self._row(fact.id, fact.at, "system", f"{name} {detail}".strip(), "")
+        elif isinstance(fact, (CallAnswered, CallEnded)):
+            return
+
+    def _row(self, key: str, at: datetime, source: str, text: str, note: str) -> None:
+        seconds = (at - (self._started or at)).total_seconds()
+        self._rows[key] = (seconds, source, text, note)
+        if self._live is None and not self._quiet and note != "…" and key not in self._printed:
+            self._printed.add(key)
+            self._console.print(_line(*self._rows[key]), highlight=False, soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        lines: list[RenderableType] = [
+            _line(*row) for row in sorted(self._rows.values(), key=lambda row: row[0])
+        ]
+        who = self._speaking()
+        status = {"agent": "agent speaks", "caller": "caller speaks"}.get(who, "")
+        lines.append(Text(f"        {'●' if status else '○'} {status}", style=STYLES.get(who, "green")))
+        return Group(*lines)
+
+    def summary(self, turns: Sequence[CallerTurn], kept: Keepsakes) -> None:
+        """Show what the call came to, and where its files are."""
+        table = Table(title="Turns, as the caller heard them", title_justify="left", title_style="bold")
+        table.add_column("the caller said", overflow="fold")
+        table.add_column("it was understood as", overflow="fold")
+        table.add_column("answered after", justify="right")
+        heard = [entry["text"] for entry in kept.report["transcript"]["entries"] if entry["source"] == "user"]
+        for number, turn in enumerate(turns):
+            understood = heard[number] if number < len(heard) else "-"
+            latency = f"{turn.latency_ms:.0f} ms" if turn.latency_ms is not None else "-"
+            table.add_row(turn.text, understood, latency)
+        self._console.print(table)
+        self._console.print(f"Outcome: {kept.report['outcome']}. {kept.report['summary']}", highlight=False)
+        self._console.print("Files:", style="bold")
+        for what, path in kept.files.items():
+            self._console.print(f"  {what:<10} {_short(path)}", highlight=False, soft_wrap=True)
+
+
+def _line(seconds: float, source: str, text: str, note: str) -> Text:
+    style = STYLES[source]
+    return Text.assemble(
+        (f"{seconds:6.1f}s ", "dim"),
+        (f"{NAMES[source]:>6} ", f"bold {style}"),
+        (text, style),
+        (f"  {note}" if note else "", "dim"),
+    )
+
+
+def _legs(fact: TranscriptSpoken) -> str:
+    if fact.conversational_latency_ms is None:
+        return ""
+    legs = (("turn", fact.eou_ms), ("model", fact.llm_ttft_ms), ("voice", fact.tts_ttfb_ms))
+    parts = ", ".join(f"{name} {value:.0f}" for name, value in legs if value is not None)
+    return f"[{fact.conversational_latency_ms:.0f} ms: {parts}]"
+
+
+def _short(path: Path) -> str:
+    return str(path)

@@ -1,0 +1,11 @@
+"""What the caller of the demo says."""
+
+from __future__ import annotations
+
+DIALED_NUMBER = "+12015550142"
+CALLER_LINES = (
+    "Hi, what time do you close on Saturday?",
+    "And how much is a full service for my bicycle?",
+    "Yes, could you put me through to sales please?",
+    "No, that's all, thank you, goodbye.",
+)

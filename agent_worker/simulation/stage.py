@@ -1,0 +1,134 @@
+"""Takes simulated calls through everything a real one goes through, from the worker to the control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from livekit.agents.utils import http_context
+
+from agent_worker.call.line import Line
+from agent_worker.call.live_call import Ending
+from agent_worker.call.services import CallServices
+from agent_worker.config.catalog import AgentCatalog
+from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.control.shipper import JournalShipper
+from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal
+from agent_worker.domain.fact import CallEnded, Fact
+from agent_worker.errors import ProviderError
+from agent_worker.providers.registry import build_stack, check_stack
+from agent_worker.settings import Settings
+from agent_worker.worker import make_services, take_call
+
+POLL_SECONDS = 0.05
+Watcher = Callable[[Fact], None]
+
+
+class Stage:
+    """One worker's surroundings in this process, without LiveKit.
+
+    Attributes:
+        catalog: the agents.
+        control: the control plane the calls end up in.
+        services: what the calls share.
+    """
+
+    def __init__(
+        self,
+        services: CallServices,
+        catalog: AgentCatalog,
+        control: EmbeddedControlPlane,
+        shipper: JournalShipper,
+    ) -> None:
+        self.services = services
+        self.catalog = catalog
+        self.control = control
+        self._shipper = shipper
+
+    async def take(self, line: Line) -> Ending:
+        """Take one call on this line, from its first ring to its last fact."""
+        return await take_call(line, self.services)
+
+    async def settle(self) -> None:
+        """Return when every fact of the calls taken so far is with the control plane."""
+        await self._shipper.aclose()
+
+    async def render_speech(self, agent: AgentConfig) -> None:
+        """Render the agent's known sentences, as a worker does before calls come in."""
+        stack = build_stack(agent, self.services.env)
+        for text in self.services.speech.missing(agent, str(stack.tts_label)):
+            await self.services.speech.render(stack.tts, agent, str(stack.tts_label), text)
+        await stack.aclose()
+
+
+@asynccontextmanager
+async def stage(settings: Settings, *, watch: Watcher | None = None) -> AsyncIterator[Stage]:
+    """Set up the stage for calls; `settle` or the end of the block delivers their journals.
+
+    Args:
+        watch: told of every fact, a moment after it happened.
+
+    Raises:
+        ConfigErrors: an agent file, prompt or tool is wrong.
+        ProviderError: an agent has no usable provider.
+    """
+    services = await asyncio.to_thread(make_services, settings)
+    catalog = AgentCatalog.load(settings.agents_dir, settings.prompts_dir)
+    control = EmbeddedControlPlane(settings, catalog)
+    shipper = JournalShipper(
+        settings.journal_dir,
+        _Watched(control, watch),
+        worker_id=services.worker_id,
+        lease_seconds=settings.lease_seconds,
+        poll_seconds=POLL_SECONDS,
+    )
+    shipper.start()
+    http_context._new_session_ctx()
+    try:
+        yield Stage(services, catalog, control, shipper)
+    finally:
+        await shipper.aclose()
+        await http_context._close_http_ctx()
+        await services.control.aclose()
+        await control.aclose()
+
+
+def require_providers(agent: AgentConfig) -> None:
+    """Raise the first `ProviderError` that keeps the agent from taking a call."""
+    problems: list[ProviderError] = check_stack(agent, os.environ)
+    if problems:
+        raise problems[0]
+
+
+class _Watched:
+    """A control plane somebody looks over the shoulder of."""
+
+    def __init__(self, control: EmbeddedControlPlane, watch: Watcher | None) -> None:
+        self._control = control
+        self._watch = watch
+
+    async def open_call(self, offer: CallOffer) -> CallPlan | CallRefusal:
+        return await self._control.open_call(offer)
+
+    async def record(self, facts: Sequence[Fact]) -> None:
+        await self._control.record(facts)
+        self._tell(facts)
+
+    async def renew_leases(self, call_ids: Sequence[str], *, worker_id: str, until: datetime) -> None:
+        await self._control.renew_leases(call_ids, worker_id=worker_id, until=until)
+
+    async def finish_call(self, ended: CallEnded) -> None:
+        await self._control.finish_call(ended)
+        self._tell([ended])
+
+    async def aclose(self) -> None:
+        await self._control.aclose()
+
+    def _tell(self, facts: Sequence[Fact]) -> None:
+        for fact in facts if self._watch else ():
+            assert self._watch is not None
+            self._watch(fact)
