@@ -21,8 +21,11 @@ LOCK_SECONDS = 60.0
 _ADVISORY_LOCK = 7_308_604_756  # any number, the same in all our processes
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str, *, lock_seconds: float = LOCK_SECONDS) -> None:
     """Create or alter the tables; returns at once where nothing is to do. Blocks: call it in a thread.
+
+    Args:
+        lock_seconds: how long another process's migration is waited for.
 
     Raises:
         SettingsError: the URL cannot be used.
@@ -41,7 +44,7 @@ def upgrade(url: str) -> None:
             if file is None:
                 _upgrade_postgresql(engine)
             elif not (file.exists() and _is_current(engine)):
-                _upgrade_sqlite(engine, file)
+                _upgrade_sqlite(engine, file, lock_seconds)
     finally:
         engine.dispose()
 
@@ -57,9 +60,9 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
-def _upgrade_sqlite(engine: Engine, file: Path) -> None:
+def _upgrade_sqlite(engine: Engine, file: Path, lock_seconds: float) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(file.with_name(file.name + ".migrate.lock")):
+    with _locked(file.with_name(file.name + ".migrate.lock"), lock_seconds):
         raw = engine.raw_connection()
         try:
             # the switch to WAL needs the whole file and does not wait for others: hence the lock
@@ -101,10 +104,10 @@ def _run(connection: Connection) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, seconds: float) -> Iterator[None]:
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
