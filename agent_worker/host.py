@@ -20,8 +20,9 @@ from agent_worker.call.speech_cache import SpeechCache
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.shipper import JournalShipper
+from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import CallOpened
-from agent_worker.errors import ProviderError
+from agent_worker.errors import ControlPlaneError, ProviderError
 from agent_worker.providers.registry import build_stack, preload_modules
 from agent_worker.settings import Settings
 from agent_worker.telephony.rooms import delete_room
@@ -101,6 +102,7 @@ class WorkerHost:
             await self._serve_health(stack)
             rendering = asyncio.create_task(self._render_speech(), name="render_speech")
             stack.push_async_callback(self._control.aclose)
+            await self._prepare_database()
             shipper.start()
             stack.push_async_callback(shipper.aclose)
             stack.callback(rendering.cancel)
@@ -119,6 +121,13 @@ class WorkerHost:
         await self._server.aclose()
         await running
         return 0
+
+    async def _prepare_database(self) -> None:
+        """Bring the database up to date; one that is away is no reason not to answer the phone."""
+        try:
+            await self._control.renew_leases(["-"], worker_id=self._worker_id, until=utc_now())
+        except ControlPlaneError as error:
+            logger.error("database not available, journals are kept", extra={"code": error.code})
 
     def _on_signal(self) -> None:
         if self._stopping.is_set():

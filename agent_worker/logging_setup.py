@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from agent_worker.settings import Settings
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_QUIET = ("httpx", "httpcore", "asyncio", "openai", "aiosqlite", "alembic", "sqlalchemy", "websockets")
+_QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "asyncio", "openai", "aiosqlite", "alembic", "sqlalchemy", "websockets")
 
 
 class JsonFormatter(logging.Formatter):

@@ -29,7 +29,7 @@ async def answer(call: LiveCall, *, budget_seconds: float) -> None:
     assert call.phone_agent is not None
     starting = asyncio.create_task(call.session.start(call.phone_agent), name="session_start")
     try:
-        greeting = await _greeting(call, budget_seconds)
+        greeting = await call.line.unless_closed(_greeting(call, budget_seconds))
         await call.line.pick_up()
         call.journal.write(CallAnswered)
         call.journal.event("call.answered", status="active", sip_status_code=200, sip_status="OK")

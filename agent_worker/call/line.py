@@ -10,14 +10,18 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from livekit import rtc
 from livekit.agents.voice import io
 
 from agent_worker.call.playout import Playout
 from agent_worker.domain.call import CallOffer, DisconnectionReason
+from agent_worker.errors import CallError
+
+T = TypeVar("T")
 
 LINE_SAMPLE_RATE = 16_000
 """Hz, both ways. A phone line carries 8 kHz, recognisers and the voice detector take 16 kHz: no resampling in between."""
@@ -133,6 +137,26 @@ class Line(ABC):
     @abstractmethod
     def _discard(self) -> None:
         """Forget frames that were sent but not heard yet."""
+
+    async def unless_closed(self, work: Awaitable[T]) -> T:
+        """Wait for something while it rings.
+
+        Raises:
+            CallError: the caller gave up first.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, self.closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+        if self.closed.done():
+            raise CallError(
+                "cancelled",
+                "The caller gave up while it rang.",
+                disconnection_reason=DisconnectionReason.CANCELLED,
+            )
+        return task.result()
 
     def tap_caller(self, tap: AudioTap) -> None:
         """Have every frame of the caller's voice handed to `tap`, also while the session does not listen."""

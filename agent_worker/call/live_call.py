@@ -212,7 +212,7 @@ class LiveCall:
         self.finish(ending)
 
     async def _heard_out(self) -> None:
-        while speech := self.session.current_speech:
+        while (speech := self.session.current_speech) and not speech.done():
             await speech.wait_for_playout()
         while self.line.playout.speaking:
             await asyncio.sleep(0.02)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any
+import time
 
 from livekit import rtc
 from livekit.agents import AutoSubscribe, JobContext
@@ -23,6 +23,10 @@ CALLER_TIMEOUT_SECONDS = 10.0
 
 PICK_UP_TIMEOUT_SECONDS = 10.0
 FRAME_MS = 20
+MEDIA_TIMEOUT_SECONDS = 12.0
+"""Digital silence for this long before the bridge hangs up means that the phone's audio had stopped: the bridge
+gives up after 15 s without RTP, and says no more of it than of a caller's own BYE. A quiet phone is never all zeros.
+"""
 SOURCE_QUEUE_MS = 200
 PHONE_KINDS = (rtc.ParticipantKind.PARTICIPANT_KIND_SIP,)
 
@@ -46,7 +50,7 @@ class RoomLine(Line):
         self._caller: rtc.RemoteParticipant | None = None
         self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
         self._listening: asyncio.Task[None] | None = None
-        self._caller_heard = asyncio.Event()
+        self._last_sound = 0.0
         self._active = asyncio.Event()
         self._caller_joined = asyncio.Event()
         self._hanging_up: asyncio.Task[bool] | None = None
@@ -94,18 +98,15 @@ class RoomLine(Line):
             self._subscribe(publication)
         try:
             async with asyncio.timeout(PICK_UP_TIMEOUT_SECONDS):
-                publication = await self._room.local_participant.publish_track(track, options)
-                await self._or_closed(publication.wait_for_subscription())
+                publication = await self.unless_closed(
+                    self._room.local_participant.publish_track(track, options)
+                )
+                await self.unless_closed(publication.wait_for_subscription())
                 if self.is_phone:
-                    await self._or_closed(self._active.wait())
+                    await self.unless_closed(self._active.wait())
         except TimeoutError:
             raise CallError("not_picked_up", "The bridge did not open the line.") from None
-        if self.closed.done():
-            raise CallError(
-                "cancelled",
-                "The caller gave up while it rang.",
-                disconnection_reason=DisconnectionReason.CANCELLED,
-            )
+        self._last_sound = time.monotonic()
         self.picked_up = True
         self.playout.start()
 
@@ -127,15 +128,6 @@ class RoomLine(Line):
 
     def _discard(self) -> None:
         self._source.clear_queue()
-
-    async def _or_closed(self, awaitable: Any) -> None:
-        """Wait for the awaitable, or until the line is closed."""
-        task = asyncio.ensure_future(awaitable)
-        try:
-            await asyncio.wait({task, self.closed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not task.done():
-                task.cancel()
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
         if self._caller is not None or participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
@@ -177,6 +169,8 @@ class RoomLine(Line):
         stream = rtc.AudioStream(track, sample_rate=LINE_SAMPLE_RATE, num_channels=1, frame_size_ms=FRAME_MS)
         try:
             async for event in stream:
+                if any(event.frame.data):
+                    self._last_sound = time.monotonic()
                 self._hear(event.frame)
         finally:
             await stream.aclose()
@@ -192,8 +186,8 @@ class RoomLine(Line):
         if not self.picked_up:
             return LineClosed(DisconnectionReason.CANCELLED, "cancelled", 487, "Request Terminated")
         cause = _CAUSES.get(reason)
-        if cause == "media_timeout":
-            return LineClosed(DisconnectionReason.MEDIA_TIMEOUT, cause)
+        if cause == "media_timeout" or time.monotonic() - self._last_sound > MEDIA_TIMEOUT_SECONDS:
+            return LineClosed(DisconnectionReason.MEDIA_TIMEOUT, "media_timeout")
         return LineClosed(DisconnectionReason.USER_HANGUP, cause, 200, "OK")
 
     def _on_room_gone(self, *_args: object) -> None:

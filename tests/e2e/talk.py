@@ -79,7 +79,9 @@ async def eventually(
         await asyncio.sleep(0.1)
 
 
-async def ended_calls(rig: Rig, worker: WorkerProcess, count: int = 1, seconds: float = 15.0) -> list[dict[str, Any]]:
+async def ended_calls(
+    rig: Rig, worker: WorkerProcess, count: int = 1, seconds: float = 15.0
+) -> list[dict[str, Any]]:
     """Return the worker's calls once `count` of them are over and reported."""
 
     def over(calls: Sequence[Mapping[str, Any]]) -> bool:
