@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
@@ -13,9 +14,11 @@ from rich.table import Table
 from agent_worker.config.agent_files import AgentFile, line_of
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.config.problems import ConfigErrors, did_you_mean
+from agent_worker.control.prices import read_prices
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.errors import AgentWorkerError, ConfigError, SettingsError
 from agent_worker.settings import Settings, read_settings
+from agent_worker.store.engine import database_url
 from agent_worker.toolbox.loader import load_tools
 
 T = TypeVar("T")
@@ -54,6 +57,9 @@ def run_check() -> CheckOutcome:
         return outcome
     outcome.try_to(settings.require_livekit)
     outcome.problems.extend(_wrong_settings(settings))
+    outcome.try_to(lambda: database_url(settings.database))
+    if settings.prices_file is not None and settings.prices_file.is_file():
+        outcome.try_to(partial(read_prices, settings.prices_file))
     tools = outcome.try_to(lambda: load_tools(settings.tools_dir))
     outcome.tools = sorted(tools or {})
     catalog = outcome.try_to(lambda: AgentCatalog.load(settings.agents_dir, settings.prompts_dir))

@@ -167,6 +167,8 @@ def test_check_shows_who_answers_what(desk: Path) -> None:
         (AGENT, KEYS | {"AGENT_WORKER_DATA_DIR": "agents/desk.yaml/var"}, "error: AGENT_WORKER_DATA_DIR: "),
         (AGENT, KEYS | {"AGENT_WORKER_TOOLS_DIR": "tool"}, "error: There is no folder tool."),
         (AGENT, KEYS | {"AGENT_WORKER_PRICES_FILE": "p.yaml"}, "error: AGENT_WORKER_PRICES_FILE: "),
+        (AGENT, KEYS | {"AGENT_WORKER_PRICES_FILE": "tools/end_call.py"}, "error: tools/end_call.py: "),
+        (AGENT, KEYS | {"AGENT_WORKER_DATABASE_URL": "calls.db"}, "error: AGENT_WORKER_DATABASE_URL is not"),
     ],
 )
 def test_check_tells_each_mistake_with_its_remedy(
