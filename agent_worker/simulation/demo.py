@@ -22,6 +22,7 @@ from agent_worker.simulation.stage import require_providers, stage
 from agent_worker.webhooks.signing import new_secret
 
 AGENTS_FOLDER = Path(__file__).parent / "agents"
+AGENT_NAME = "demo"
 CALL_SECONDS = 150.0
 """A demo call that takes longer than this is cut off."""
 
@@ -57,7 +58,7 @@ async def _run(settings: Settings, output_dir: Path, console: Console, *, quiet:
     caller = ScriptedCaller(line, CALLER_LINES)
     screen = Screen(console, quiet=quiet, speaking=lambda: _who_speaks(line))
     async with stage(settings, watch=screen.fact) as theatre:
-        agent = theatre.catalog.agents["demo"]
+        agent = theatre.catalog.agents[AGENT_NAME]
         require_providers(agent)
         screen.note(_voices())
         await subscribe(settings)

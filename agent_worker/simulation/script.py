@@ -4,8 +4,8 @@ from __future__ import annotations
 
 DIALED_NUMBER = "+12015550142"
 CALLER_LINES = (
-    "Hi, what time do you close on Saturday?",
-    "And how much is a full service for my bicycle?",
+    "Hello, what time do you close on Saturday?",
+    "How much is a full service for my bicycle?",
     "Yes, could you put me through to sales please?",
     "No, that's all, thank you, goodbye.",
 )

@@ -245,7 +245,7 @@ class EmbeddedStream(stt.RecognizeStream):
             if utterance.final:
                 self._send(kinds.FINAL_TRANSCRIPT, utterance.final, utterance)
             self._event_ch.send_nowait(stt.SpeechEvent(type=kinds.END_OF_SPEECH))
-            usage = stt.RecognitionUsage(audio_duration=decoder.heard - self._counted)
+            usage = stt.RecognitionUsage(audio_duration=round(decoder.heard - self._counted, 3))
             self._counted = decoder.heard
             self._event_ch.send_nowait(stt.SpeechEvent(type=kinds.RECOGNITION_USAGE, recognition_usage=usage))
 

@@ -35,7 +35,7 @@ class EmbeddedTTS(tts.TTS[Any]):
         self._speed = speed
         self._clips = ClipLibrary(CLIPS_FOLDER)
         if self.engine == "clips" and engine != "clips":
-            logger.warning(NOTICE)
+            logger.info(NOTICE)
 
     @property
     def model(self) -> str:
