@@ -42,7 +42,7 @@ def read_phrases(path: Path) -> list[str]:
         if definition := _DEFINITION.match(line):
             slots[definition[1]] = definition[2]
             continue
-        sentences.extend(_expand(_fill(line, slots, path, number), path, number))
+        sentences.extend(dict.fromkeys(_expand(_fill(line, slots, path, number), path, number)))
         if len(sentences) > MAX_SENTENCES:
             raise _too_many(path, number, MAX_SENTENCES)
     if not sentences:

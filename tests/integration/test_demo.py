@@ -1,0 +1,149 @@
+"""The demo as a user runs it: one command, no key, no network; and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from agent_worker.simulation.script import CALLER_LINES
+
+DEMO_SECONDS = 170
+
+
+def isolation() -> list[str]:
+    """Return the command that takes the network away, where this machine allows that."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.system(f"{unshare} -rn true 2>/dev/null") != 0:
+        return []
+    return [unshare, "-rn"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run the demo once, in an empty network namespace where that is possible; returns its folder and output."""
+    folder = tmp_path_factory.mktemp("demo") / "call"
+    return folder, asyncio.run(run(folder))
+
+
+async def run(folder: Path) -> str:
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+    process = await asyncio.create_subprocess_exec(
+        *isolation(),
+        sys.executable,
+        "-m",
+        "agent_worker",
+        "demo",
+        "--output",
+        str(folder),
+        env={**{name: os.environ[name] for name in kept if name in os.environ}, "COLUMNS": "160"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(DEMO_SECONDS):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    text = output.decode()
+    assert process.returncode == 0, text
+    return text
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_the_call_is_understood_answered_and_ended_by_the_agent(demo: tuple[Path, str]) -> None:
+    """Each of the caller's lines is in the transcript as its intent, and has its answer."""
+    report = read(demo[0], "report.json")
+    entries = report["transcript"]["entries"]
+    caller = [entry["text"] for entry in entries if entry["source"] == "user"]
+    agent = " ".join(entry["text"] for entry in entries if entry["source"] == "agent")
+    assert len(caller) == len(CALLER_LINES)
+    assert all(
+        word in text for word, text in zip(("saturday", "service", "sales", "goodbye"), caller, strict=True)
+    )
+    for answer in ("On Saturday we are open", "eighty five dollars", "simulated line", "Goodbye."):
+        assert answer in agent
+    assert report["outcome"] == "completed"
+    assert report["metadata"]["disconnection_reason"] == "agent_hangup"
+    assert report["structured_data"]["transfer_requested"]["destination"] == "sales"
+
+
+def test_every_answer_has_its_latencies(demo: tuple[Path, str]) -> None:
+    """Turn, model and voice are measured for each reply of the model."""
+    entries = read(demo[0], "report.json")["transcript"]["entries"]
+    complete = [entry for entry in entries if entry["latency_status"] == "complete"]
+    assert len(complete) >= 3
+    for entry in complete:
+        assert 0 < entry["conversational_latency_ms"] < 5_000
+
+
+def test_the_events_tell_the_call_in_order(demo: tuple[Path, str]) -> None:
+    """From initiated to hang-up, with both tools in between."""
+    names = [event["event_type"] for event in read(demo[0], "events.json")]
+    expected = [
+        "call.initiated",
+        "call.ringing",
+        "call.answered",
+        "tool.started",
+        "transfer.unavailable",
+        "call.end_tool.completed",
+        "call.hangup",
+    ]
+    assert [name for name in names if name in expected and name != "tool.started"] == [
+        name for name in expected if name != "tool.started"
+    ]
+    assert names.count("tool.started") == names.count("tool.ended") == 2
+    assert names[-1] == "call.hangup"
+
+
+def test_the_webhook_verifies_with_the_standard_library_and_not_when_changed(demo: tuple[Path, str]) -> None:
+    """Headers, body and secret are what a receiver would need; one changed byte is refused."""
+    webhook = read(demo[0], "webhook.json")
+    receiver = Webhook(webhook["secret"])
+    payload = receiver.verify(webhook["body"], webhook["headers"])
+    assert payload["type"] == "call.report"
+    assert payload["call_id"] == read(demo[0], "report.json")["session_id"]
+    with pytest.raises(WebhookVerificationError):
+        receiver.verify(webhook["body"].replace("completed", "c0mpleted", 1), webhook["headers"])
+
+
+def test_the_recording_has_both_voices_each_on_its_side(demo: tuple[Path, str]) -> None:
+    """Left is the caller, right the agent; they take turns, so neither side holds the other's voice."""
+    with av.open(str(demo[0] / "recording.ogg")) as container:
+        parts = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        rate = container.streams.audio[0].rate
+    audio = np.concatenate(parts, axis=1)
+    audio = audio.reshape(-1, 2).T if audio.shape[0] == 1 else audio
+    audio = audio.astype(np.float64) / (32_768 if np.abs(audio).max() > 2 else 1)
+    window = rate // 10
+    count = audio.shape[1] // window
+    levels = np.sqrt((audio[:, : count * window].reshape(2, count, window) ** 2).mean(axis=2))
+    caller, agent = levels > 0.01
+    assert caller.sum() > 60 and agent.sum() > 120  # windows of 100 ms
+    assert (caller & agent).sum() < 0.1 * caller.sum()
+    assert agent[:10].any()
+
+
+def test_the_output_shows_the_call_and_where_its_files_are(demo: tuple[Path, str]) -> None:
+    """Without a terminal the call is plain lines: no control codes, and no warnings."""
+    folder, output = demo
+    assert "\x1b" not in output
+    assert "agent Thanks for calling Juniper Cycles" in output
+    assert "tool transfer_call" in output
+    assert str(folder / "recording.ogg") in output
+    for noise in ("Traceback", "WARNING", "Warning", "LIVEKIT_"):
+        assert noise not in output
