@@ -1,4 +1,4 @@
-"""The baseline: a LiveKit Agents worker as its own quickstart writes it, with the same providers and greeting."""
+"""The baseline: a plain LiveKit Agents worker, with the same providers and the same greeting."""
 
 from __future__ import annotations
 

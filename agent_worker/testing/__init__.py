@@ -1,0 +1,1 @@
+"""What a test of a phone agent needs, shipped with it: real LiveKit, a SIP phone, providers' stand-ins."""

@@ -1,4 +1,4 @@
-"""Measurements on recorded telephone audio: levels, speech segments, tones, and whether a clip arrived whole."""
+"""Measures recorded telephone audio: levels, speech segments, tones, whether a clip arrived whole."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dbfs(pcm: Pcm) -> float:
     if pcm.size == 0:
         return -120.0
     rms = float(np.sqrt(np.mean(np.square(pcm.astype(np.float64)))))
-    return max(-120.0, 20 * np.log10(max(rms, 1e-9) / 32768.0))
+    return max(-120.0, float(20 * np.log10(max(rms, 1e-9) / 32768.0)))
 
 
 def block_levels(pcm: Pcm, rate: int, block: float = _BLOCK_SECONDS) -> npt.NDArray[np.float64]:
@@ -66,7 +66,7 @@ def speech_segments(
     max_gap: float = 0.3,
     min_length: float = 0.05,
 ) -> list[Segment]:
-    """Return the stretches louder than the threshold; gaps up to `max_gap` seconds belong to the speech around them."""
+    """Return the stretches above the threshold; gaps up to `max_gap` seconds belong to them."""
     loud = np.flatnonzero(block_levels(pcm, rate) > threshold_dbfs)
     if loud.size == 0:
         return []
@@ -129,9 +129,15 @@ def tone_levels(pcm: Pcm, rate: int, hz: float, *, block: float = 0.04) -> npt.N
 
 
 def tone_seconds(
-    pcm: Pcm, rate: int, hz: float, *, threshold_dbfs: float = -35.0, purity_db: float = 6.0, block: float = 0.04
+    pcm: Pcm,
+    rate: int,
+    hz: float,
+    *,
+    threshold_dbfs: float = -35.0,
+    purity_db: float = 6.0,
+    block: float = 0.04,
 ) -> float:
-    """Return for how long the recording carries a tone: loud enough, and within `purity_db` of the whole level."""
+    """Return for how long a tone is heard: loud enough, and within `purity_db` of the whole level."""
     levels = tone_levels(pcm, rate, hz, block=block)
     whole = block_levels(pcm, rate, block)[: levels.size]
     present = (levels > threshold_dbfs) & (levels > whole - purity_db)
@@ -192,7 +198,7 @@ def locate(heard: Pcm, reference: Pcm, rate: int) -> ClipMatch | None:
 def _missing_ends(
     window: npt.NDArray[np.float64], clip: npt.NDArray[np.float64], rate: int, *, drop_db: float = 15.0
 ) -> tuple[float, float]:
-    """Return how many seconds at the head and at the tail of an aligned clip are far quieter than they should be."""
+    """Return how many seconds at the head and tail of an aligned clip are far too quiet."""
     size = int(rate * _BLOCK_SECONDS)
     count = clip.size // size
     heard = _decibels(window[: count * size].reshape(count, size))

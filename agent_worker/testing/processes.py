@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 _PR_SET_PDEATHSIG = 1
 
@@ -42,6 +43,11 @@ def free_port_both(host: str = "127.0.0.1") -> int:
     raise OSError("no port free for both TCP and UDP")
 
 
+def _open_log(log: Path) -> BinaryIO:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log.open("ab")
+
+
 class ChildProcess:
     """A running program whose output goes to one log file."""
 
@@ -65,9 +71,8 @@ class ChildProcess:
         Raises:
             OSError: it cannot be started.
         """
-        log_dir.mkdir(parents=True, exist_ok=True)
         log = log_dir / f"{name}.log"
-        with log.open("ab") as sink:
+        with _open_log(log) as sink:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -104,7 +109,7 @@ class ChildProcess:
             return await self._process.wait()
 
     async def stop(self, *, term_seconds: float = 5.0, then: signal.Signals = signal.SIGKILL) -> int:
-        """Send TERM, after `term_seconds` the harder signal, and KILL two seconds later; return the exit code."""
+        """Send TERM, after `term_seconds` the harder signal, then KILL; return the exit code."""
         for number, patience in ((signal.SIGTERM, term_seconds), (then, 2.0), (signal.SIGKILL, 10.0)):
             self.send_signal(number)
             try:
@@ -131,7 +136,9 @@ class ChildProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-async def wait_until_listening(port: int, process: ChildProcess, *, timeout: float = 15.0, host: str = "127.0.0.1") -> None:
+async def wait_until_listening(
+    port: int, process: ChildProcess, *, timeout: float = 15.0, host: str = "127.0.0.1"
+) -> None:
     """Wait until a TCP connection is accepted.
 
     Raises:
@@ -149,4 +156,6 @@ async def wait_until_listening(port: int, process: ChildProcess, *, timeout: flo
                 return
     except TimeoutError:
         pass
-    raise RuntimeError(f"{process.name} does not listen on {port} (exit code {process.exit_code}):\n{process.tail()}")
+    raise RuntimeError(
+        f"{process.name} does not listen on {port} (exit code {process.exit_code}):\n{process.tail()}"
+    )

@@ -1,4 +1,4 @@
-"""One call's RTP: PCMU every 20 ms, telephone events, and a recording of what arrives, on the sender's clock."""
+"""One call's RTP: PCMU every 20 ms, telephone events, and a recording on the sender's clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ class Packet(NamedTuple):
 
 @dataclass(frozen=True)
 class Heard:
-    """A recording at the phone's ear: 8 kHz samples on the RTP clock, and when each packet arrived (monotonic)."""
+    """What the phone heard: 8 kHz samples on the RTP clock, and when each packet came (monotonic)."""
 
     pcm: Pcm
     offsets: npt.NDArray[np.int64]
@@ -134,7 +134,9 @@ def assemble(packets: list[Packet]) -> Heard:
     for offset, packet in zip(offsets, packets, strict=True):
         pcm[offset : offset + len(packet.payload)] = pcmu_decode(packet.payload)
     order = np.argsort(np.array(offsets), kind="stable")
-    return Heard(pcm, np.array(offsets, dtype=np.int64)[order], np.array([p.arrived_at for p in packets])[order])
+    return Heard(
+        pcm, np.array(offsets, dtype=np.int64)[order], np.array([p.arrived_at for p in packets])[order]
+    )
 
 
 @dataclass
@@ -165,7 +167,7 @@ class _Clock:
 
 
 class RtpStream(asyncio.DatagramProtocol):
-    """The media socket of one call. Audio goes out every 20 ms, comfort noise when there is nothing to say."""
+    """The media socket of one call; comfort noise goes out when there is nothing to say."""
 
     def __init__(self) -> None:
         self._transport: asyncio.DatagramTransport | None = None
@@ -189,7 +191,7 @@ class RtpStream(asyncio.DatagramProtocol):
         """Bind a free UDP port."""
         loop = asyncio.get_running_loop()
         transport, stream = await loop.create_datagram_endpoint(cls, local_addr=(host, 0))
-        stream._transport = cast(asyncio.DatagramTransport, transport)
+        stream._transport = transport
         return stream
 
     @property
@@ -298,7 +300,9 @@ class RtpStream(asyncio.DatagramProtocol):
 
     def _send(self, payload_type: int, payload: bytes, timestamp: int, *, marker: bool) -> None:
         clock = self._clock
-        head = _HEADER.pack(0x80, payload_type | (0x80 if marker else 0), clock.sequence, timestamp, clock.ssrc)
+        head = _HEADER.pack(
+            0x80, payload_type | (0x80 if marker else 0), clock.sequence, timestamp, clock.ssrc
+        )
         clock.sequence = (clock.sequence + 1) % 2**16
         if self._transport is not None and self._remote is not None:
             self._transport.sendto(head + payload, self._remote)
@@ -315,9 +319,13 @@ class RtpStream(asyncio.DatagramProtocol):
             if payload and _POWER[np.frombuffer(payload, dtype=np.uint8)].mean() > _LOUD_POWER:
                 self.loud_at.append(now)
         elif kind & 0x7F == self._dtmf_payload and len(payload) >= 4:
-            if payload[1] & 0x80 and self._last_event != (ssrc, timestamp):
-                self._last_event = (ssrc, timestamp)
-                self.digits.append(_DTMF_DIGITS[payload[0]] if payload[0] < len(_DTMF_DIGITS) else "?")
+            self._note_key(payload, (ssrc, timestamp))
+
+    def _note_key(self, payload: bytes, event: tuple[int, int]) -> None:
+        # The release is repeated; one key press has one timestamp.
+        if payload[1] & 0x80 and self._last_event != event:
+            self._last_event = event
+            self.digits.append(_DTMF_DIGITS[payload[0] % len(_DTMF_DIGITS)])
 
     def error_received(self, exc: Exception) -> None:
         """Ignore ICMP errors: the far end's port closes before its BYE arrives."""

@@ -1,4 +1,4 @@
-"""A SIP telephone for tests: places and takes real calls over UDP, speaks any audio, and records what it hears."""
+"""A SIP telephone for tests: places and takes real calls, speaks any audio, records what it hears."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from agent_worker.testing.rtp import RtpStream
-from agent_worker.testing.sip_call import Address, Answer, CallFailed, ReferPolicy, SipCall
+from agent_worker.testing.sip_call import SipCall
+from agent_worker.testing.sip_dialog import Address, SipDialog
 from agent_worker.testing.sip_message import SipMessage, header_uri, uri_address, uri_user
+from agent_worker.testing.sip_policies import Answer, CallFailed, ReferPolicy
 
 __all__ = ["Answer", "CallFailed", "ReferPolicy", "SipCall", "SipPhone"]
 
@@ -38,8 +40,10 @@ class SipPhone(asyncio.DatagramProtocol):
     async def __aenter__(self) -> Self:
         """Bind the SIP port."""
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(self._host, self._wanted_port))
-        self._transport = cast(asyncio.DatagramTransport, transport)
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: self, local_addr=(self._host, self._wanted_port)
+        )
+        self._transport = transport
         return self
 
     async def __aexit__(
@@ -71,26 +75,29 @@ class SipPhone(asyncio.DatagramProtocol):
         headers: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
     ) -> SipCall:
-        """Send INVITE for a number and return the call, ringing or not; `auth` is user and password for a challenge."""
+        """Send INVITE and return the call, ringing or not; `auth` is user and password."""
         name = f'"{display_name}" ' if display_name else ""
         host, port = self._server
         target = f"sip:{number}@{host}:{port}"
-        call = SipCall(
-            direction="outgoing",
+        dialog = SipDialog(
             send=self._send,
             contact=f"sip:{from_}@{self._host}:{self.port}",
             local=(self._host, self.port),
             remote=self._server,
-            media=await RtpStream.open(self._host),
             local_party=f"{name}<sip:{from_}@{self._host}:{self.port}>;tag={secrets.token_hex(6)}",
             remote_party=f"<{target}>",
             target=target,
             call_id=f"{secrets.token_hex(10)}@{self._host}",
+        )
+        call = SipCall(
+            direction="outgoing",
+            dialog=dialog,
+            media=await RtpStream.open(self._host),
             auth=auth,
             extra_headers=tuple((headers or {}).items()),
             refer_policy=self._refer_policy,
         )
-        self._calls[call.call_id] = call
+        self._calls[dialog.call_id] = call
         call.start_outgoing()
         return call
 
@@ -144,20 +151,23 @@ class SipPhone(asyncio.DatagramProtocol):
     async def _open_incoming(self, invite: SipMessage, source: Address) -> None:
         contact = header_uri(invite.header("Contact"))
         number = uri_user(header_uri(invite.start_line.split(" ")[1]))
-        call = SipCall(
-            direction="incoming",
+        dialog = SipDialog(
             send=self._send,
             contact=f"sip:{number}@{self._host}:{self.port}",
             local=(self._host, self.port),
             remote=uri_address(contact) or source,
-            media=await RtpStream.open(self._host),
             local_party=f"{invite.header('To')};tag={secrets.token_hex(6)}",
             remote_party=invite.header("From"),
             target=contact,
             call_id=invite.call_id,
+        )
+        call = SipCall(
+            direction="incoming",
+            dialog=dialog,
+            media=await RtpStream.open(self._host),
             refer_policy=self._refer_policy,
         )
-        self._calls[call.call_id] = call
+        self._calls[dialog.call_id] = call
         call.requests.append(invite)
         call.start_incoming(invite, self._answers.get(number, self._default_answer))
         self._incoming.put_nowait(call)

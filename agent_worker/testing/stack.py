@@ -1,4 +1,4 @@
-"""A real LiveKit on loopback for tests: redis, livekit-server and livekit-sip on free ports, with trunks and rules."""
+"""A real LiveKit on loopback: redis, livekit-server and livekit-sip on free ports."""
 
 from __future__ import annotations
 
@@ -129,7 +129,17 @@ class LiveKitStack:
         redis = shutil.which("redis-server")
         if redis is None:
             raise FileNotFoundError("redis-server is not installed")
-        command = [redis, "--port", str(self._redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = [
+            redis,
+            "--port",
+            str(self._redis_port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
         await self._start("redis", [*command, "--dir", str(self._folder)], self._redis_port)
         server = [str(self._binaries.server), "--config", self._write("livekit.yaml", self._server_config())]
         await self._start("livekit-server", server, self._http_port)
@@ -169,7 +179,12 @@ class LiveKitStack:
             },
             "redis": {"address": f"127.0.0.1:{self._redis_port}"},
             "keys": {self.api_key: self.api_secret},
-            "room": {"auto_create": True, "enable_remote_unmute": True, "empty_timeout": 30, "departure_timeout": 5},
+            "room": {
+                "auto_create": True,
+                "enable_remote_unmute": True,
+                "empty_timeout": 30,
+                "departure_timeout": 5,
+            },
             "logging": {"level": "info", "json": True},
         }
         if self._webhook_url:
@@ -204,7 +219,7 @@ class LiveKitStack:
         auth: tuple[str, str] | None = None,
         ringing_seconds: int = 0,
     ) -> Inbound:
-        """Make an inbound trunk for the numbers and a rule that opens a room per caller and dispatches the agent."""
+        """Make an inbound trunk for the numbers, and a rule: a room per caller, with the agent."""
         trunk = api.SIPInboundTrunkInfo(
             name=f"trunk {numbers[0]}",
             numbers=list(numbers),
@@ -254,7 +269,9 @@ class LiveKitStack:
 
     async def participants(self, room: str) -> list[api.ParticipantInfo]:
         """Return who is in a room."""
-        return list((await self.lk.room.list_participants(api.ListParticipantsRequest(room=room))).participants)
+        return list(
+            (await self.lk.room.list_participants(api.ListParticipantsRequest(room=room))).participants
+        )
 
     async def delete_room(self, room: str) -> None:
         """Delete a room; its calls are hung up. A room that is gone already is no error."""

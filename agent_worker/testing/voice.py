@@ -1,4 +1,4 @@
-"""Speech for tests: rendered by flite where it is installed, else a signal with the rhythm and spectrum of a voice."""
+"""Speech for tests: rendered by flite where installed, else a buzz with a voice's rhythm."""
 
 from __future__ import annotations
 
@@ -60,10 +60,14 @@ def _flite(text: str, voice: str) -> Pcm:
 
 
 def synthetic_voice(text: str, rate: int) -> Pcm:
-    """Return a buzz in syllables, one per vowel group of the text, its pitch and colours drawn from the text."""
+    """Return a buzz in syllables, one per vowel group, its pitch and colours drawn from the text."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     chance = np.random.default_rng(seed)
-    vowels = sum(1 for a, b in zip(" " + text.lower(), text.lower() + " ", strict=True) if b in "aeiouy" and a not in "aeiouy")
+    vowels = sum(
+        1
+        for a, b in zip(" " + text.lower(), text.lower() + " ", strict=True)
+        if b in "aeiouy" and a not in "aeiouy"
+    )
     pieces: list[np.ndarray] = []
     phase = 0.0
     for number in range(max(1, vowels)):

@@ -1,4 +1,4 @@
-"""A worker run as its user runs it, `python -m agent_worker start`, with everything of its own in one folder."""
+"""A worker run as its user runs it, `python -m agent_worker start`, with its own folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from agent_worker.testing.processes import ChildProcess, free_port
@@ -31,7 +31,7 @@ class WorkerProcess:
     """One worker process tree; enter it to start it and wait until it is ready.
 
     Args:
-        folder: where agent files, data, and logs go; a second worker on the same folder continues its journals.
+        folder: where agent files, data and logs go; a second worker on it continues its journals.
         env: LiveKit's and the providers' variables, and any `AGENT_WORKER_*` that differ.
         agents: agent files by their content; the keys of `agents/*.yaml`.
         agent_name: what LiveKit dispatches to.
@@ -57,7 +57,9 @@ class WorkerProcess:
         self.data_dir.mkdir(exist_ok=True)
         for agent in agents:
             # JSON is YAML.
-            (self.agents_dir / f"{agent['name']}.yaml").write_text(json.dumps(agent, indent=2, ensure_ascii=False))
+            (self.agents_dir / f"{agent['name']}.yaml").write_text(
+                json.dumps(agent, indent=2, ensure_ascii=False)
+            )
         self.env = {
             "AGENT_WORKER_AGENT_NAME": agent_name,
             "AGENT_WORKER_AGENTS_DIR": str(self.agents_dir),
@@ -129,7 +131,9 @@ class WorkerProcess:
             if health is not None and health["http_status"] == 200:
                 return
             await asyncio.sleep(0.1)
-        raise RuntimeError(f"the worker is not ready (exit code {self.process.exit_code}):\n{self.process.tail()}")
+        raise RuntimeError(
+            f"the worker is not ready (exit code {self.process.exit_code}):\n{self.process.tail()}"
+        )
 
     async def terminate(self, timeout: float = 60.0) -> int:
         """Send TERM and return the exit code, as an orderly stop.

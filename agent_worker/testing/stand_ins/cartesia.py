@@ -35,14 +35,20 @@ class _Context:
 class CartesiaStandIn(StandIn):
     """`GET /tts/websocket` and `POST /tts/bytes`.
 
-    The first audio of a text leaves `delay_ms` after the text came, the rest `speed` times faster than it plays. Speech
-    begins with its first sample, so that a clipped beginning can be measured, and ends with 80 ms of silence.
+    The first audio of a text leaves `delay_ms` after the text came, the rest `speed` times faster than it
+    plays. Speech begins with its first sample, so that a clipped beginning can be measured, and ends with
+    80 ms of silence.
     """
 
     service = "cartesia"
 
     def __init__(
-        self, sightings: Sightings | None = None, *, delay_ms: float = 150, speed: float = 8.0, voice: str = AGENT_VOICE
+        self,
+        sightings: Sightings | None = None,
+        *,
+        delay_ms: float = 150,
+        speed: float = 8.0,
+        voice: str = AGENT_VOICE,
     ) -> None:
         super().__init__(sightings, delay_ms=delay_ms)
         self.speed = speed
@@ -102,7 +108,9 @@ class CartesiaStandIn(StandIn):
             await asyncio.gather(*tasks, return_exceptions=True)
         return socket
 
-    def _take(self, socket: web.WebSocketResponse, contexts: dict[str, _Context], body: Mapping[str, Any]) -> None:
+    def _take(
+        self, socket: web.WebSocketResponse, contexts: dict[str, _Context], body: Mapping[str, Any]
+    ) -> None:
         name = str(body.get("context_id", ""))
         if body.get("cancel"):
             context = contexts.pop(name, None)
@@ -127,7 +135,9 @@ class CartesiaStandIn(StandIn):
             return
         try:
             if self.fault == "http500":
-                await self._send(socket, context, {"type": "error", "error": "internal error", "status_code": 500})
+                await self._send(
+                    socket, context, {"type": "error", "error": "internal error", "status_code": 500}
+                )
                 return
             rate, first = _rate(body), True
             while (item := await context.texts.get()) is not None:
@@ -135,7 +145,11 @@ class CartesiaStandIn(StandIn):
                 speech = await self._speech(text, rate)
                 await asyncio.sleep(max(0.0, received + self.delay_ms / 1000 - time.monotonic()))
                 if body.get("add_timestamps"):
-                    await self._send(socket, context, {"type": "timestamps", "word_timestamps": _words(text, speech, rate, context)})
+                    await self._send(
+                        socket,
+                        context,
+                        {"type": "timestamps", "word_timestamps": _words(text, speech, rate, context)},
+                    )
                 if first:
                     self.sightings.note(self.service, "first_audio", context.name, text.strip())
                     first = False
@@ -156,12 +170,20 @@ class CartesiaStandIn(StandIn):
             if number == 2 and self.fault == "close_midstream":
                 await socket.close()
                 return False
-            await self._send(socket, context, {"type": "chunk", "data": base64.b64encode(chunk).decode(), "step_time": 1.0})
-            await asyncio.sleep(max(0.0, started + (number + 1) * _CHUNK_SECONDS / self.speed - time.monotonic()))
+            await self._send(
+                socket, context, {"type": "chunk", "data": base64.b64encode(chunk).decode(), "step_time": 1.0}
+            )
+            await asyncio.sleep(
+                max(0.0, started + (number + 1) * _CHUNK_SECONDS / self.speed - time.monotonic())
+            )
         return True
 
-    async def _send(self, socket: web.WebSocketResponse, context: _Context, body: dict[str, Any], *, done: bool = False) -> None:
-        await socket.send_str(json.dumps({"status_code": 200, "done": done, "context_id": context.name} | body))
+    async def _send(
+        self, socket: web.WebSocketResponse, context: _Context, body: dict[str, Any], *, done: bool = False
+    ) -> None:
+        await socket.send_str(
+            json.dumps({"status_code": 200, "done": done, "context_id": context.name} | body)
+        )
 
 
 def _rate(body: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from agent_worker.testing.audio import Pcm
-from agent_worker.testing.stand_ins.hearing import ClipBook, Ear, Script
+from agent_worker.testing.stand_ins.hearing import RATE, ClipBook, Ear, Script
 from agent_worker.testing.stand_ins.server import StandIn
 from agent_worker.testing.stand_ins.sightings import Sightings
 
@@ -20,14 +20,16 @@ _INTERIM_SECONDS = 0.25
 class DeepgramStandIn(StandIn):
     """A websocket that finds utterances in the audio itself.
 
-    An utterance ends where the audio turns quiet; its final transcript leaves `delay_ms` after the last loud chunk came.
-    Its words are those of the registered clip it sounds like (`register_clip`); else the next line of `script`, counted
-    per connection; else none, and nothing is sent.
+    An utterance ends where the audio turns quiet; its final transcript leaves `delay_ms` after the last loud
+    chunk came. Its words are those of the registered clip it sounds like (`register_clip`); else the next
+    line of `script`, counted per connection; else none, and nothing is sent.
     """
 
     service = "deepgram"
 
-    def __init__(self, sightings: Sightings | None = None, *, script: Sequence[str] = (), delay_ms: float = 300) -> None:
+    def __init__(
+        self, sightings: Sightings | None = None, *, script: Sequence[str] = (), delay_ms: float = 300
+    ) -> None:
         super().__init__(sightings, delay_ms=delay_ms)
         self.script: list[str] = list(script)
         self.clips = ClipBook()
@@ -68,7 +70,9 @@ class DeepgramStandIn(StandIn):
 class _Listening:
     """One connection."""
 
-    def __init__(self, owner: DeepgramStandIn, socket: web.WebSocketResponse, name: str, request: web.Request) -> None:
+    def __init__(
+        self, owner: DeepgramStandIn, socket: web.WebSocketResponse, name: str, request: web.Request
+    ) -> None:
         self._owner = owner
         self._socket = socket
         self._name = name
@@ -122,7 +126,9 @@ class _Listening:
             self._owner.sightings.note("deepgram", "speech_started", self._name)
             self._interim_at = self._loop.time() + _INTERIM_SECONDS
             if not self._flux:
-                self._say({"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(ear.start_seconds, 3)})
+                self._say(
+                    {"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(ear.start_seconds, 3)}
+                )
         if self._owner.fault == "close_midstream":
             await self._socket.close()
             return
@@ -152,7 +158,7 @@ class _Listening:
             self._transcript(text, final=True)
             sightings.note("deepgram", "final", self._name, text)
         else:
-            sightings.note("deepgram", "unrecognised", self._name)
+            sightings.note("deepgram", "unrecognised", self._name, f"{ear.utterance().size / RATE:.2f} s")
         ear.reset()
 
     def _transcript(self, text: str, *, final: bool) -> None:

@@ -1,4 +1,4 @@
-"""How the speech-to-text stand-in hears: speech by its loudness, words by recognising clips it was told about."""
+"""How the speech-to-text stand-in hears: speech by loudness, words by clips it was told about."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent_worker.testing.audio import Pcm, block_levels, envelope, envelope_similarity, resample, trim_silence
+from agent_worker.testing.audio import (
+    Pcm,
+    block_levels,
+    envelope,
+    envelope_similarity,
+    resample,
+    trim_silence,
+)
 
 RATE = 16_000
 _LOUD_DBFS = -40.0
@@ -26,9 +33,9 @@ class Clip:
 
 
 class ClipBook:
-    """The clips that are recognised, by length and loudness contour: both survive a telephone line and its codecs."""
+    """Clips recognised by length and loudness contour, which survive a telephone line and its codecs."""
 
-    def __init__(self, *, min_similarity: float = 0.75) -> None:
+    def __init__(self, *, min_similarity: float = 0.6) -> None:
         self.clips: list[Clip] = []
         self._min_similarity = min_similarity
 
@@ -44,7 +51,7 @@ class ClipBook:
         contour = envelope(speech, RATE)
         best, best_similarity = None, self._min_similarity
         for clip in self.clips:
-            if abs(clip.seconds - seconds) > max(0.15, 0.12 * clip.seconds):
+            if abs(clip.seconds - seconds) > max(0.3, 0.2 * clip.seconds):
                 continue
             similarity = envelope_similarity(contour, clip.contour)
             if similarity > best_similarity:
@@ -52,7 +59,7 @@ class ClipBook:
         return best
 
     def guess(self, speech: Pcm) -> str:
-        """Return the words heard so far of the clip whose beginning this resembles most; nothing without clips."""
+        """Return the words so far of the clip whose beginning this is most like; nothing without clips."""
         contour = envelope(speech, RATE)
         best, best_similarity, share = "", -1.0, 0.0
         for clip in self.clips:
@@ -117,7 +124,9 @@ class Ear:
         """Return the current utterance at 16 kHz, without the silence around it."""
         if not self._audio:
             return np.empty(0, dtype=np.int16)
-        return trim_silence(resample(np.concatenate(self._audio), self.rate, RATE), RATE, threshold_dbfs=_LOUD_DBFS)
+        return trim_silence(
+            resample(np.concatenate(self._audio), self.rate, RATE), RATE, threshold_dbfs=_LOUD_DBFS
+        )
 
     @property
     def start_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""A stand-in for OpenAI's chat completions: streamed tokens and tool calls, chosen by rules on what was last said."""
+"""A stand-in for OpenAI's chat completions: streamed tokens and tool calls, chosen by rules."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from agent_worker.testing.stand_ins.sightings import Sightings
 class Rule:
     """When the caller's last words match `says`, answer with `reply`, or call `tool`.
 
-    With `after_tool` the rule holds only when the last message is a result of that tool ("*": of any), and `says` is
-    matched against the result.
+    With `after_tool` the rule holds only when the last message is a result of that tool ("*": of any), and
+    `says` is matched against the result.
     """
 
     says: str
@@ -34,8 +34,8 @@ class Rule:
 class OpenAIStandIn(StandIn):
     """`POST /v1/chat/completions` and `GET /v1/models`.
 
-    First token `delay_ms` after the request, then one word every `token_ms`. The first rule that fits answers; without
-    one, `default_reply`.
+    First token `delay_ms` after the request, then one word every `token_ms`. The first rule that fits
+    answers; without one, `default_reply`.
     """
 
     service = "openai"
@@ -117,7 +117,9 @@ class OpenAIStandIn(StandIn):
         usage: dict[str, int],
         received: float,
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        )
         await response.prepare(request)
         deltas: list[dict[str, Any]] = [{"content": token} for token in tokens]
         if rule.tool:

@@ -1,4 +1,4 @@
-"""All three providers' stand-ins at once, and a port on which another process sets their faults and reads their log."""
+"""All three stand-ins at once, and a port where another process sets faults and reads the log."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from agent_worker.testing.stand_ins.sightings import Sightings
 class ProviderStandIns:
     """Speech-to-text, a model and text-to-speech on loopback, sharing one log.
 
-    `env` points a worker at them. `POST /__control` on `control_url` takes `{"service": "cartesia", "fault": "hang",
-    "kill": true, "delay_ms": 150}` and, where they apply, `rules`, `script`, `clips` and `warm`; `GET /__log?since=0`
-    answers the log.
+    `env` points a worker at them. `POST /__control` on `control_url` takes `{"service": "cartesia",
+    "fault": "hang", "kill": true, "delay_ms": 150}` and, where they apply, `rules`, `script`, `clips`
+    and `warm`; `GET /__log?since=0` answers the log.
     """
 
-    def __init__(self, *, stt_delay_ms: float = 300, llm_delay_ms: float = 350, tts_delay_ms: float = 150) -> None:
+    def __init__(
+        self, *, stt_delay_ms: float = 300, llm_delay_ms: float = 350, tts_delay_ms: float = 150
+    ) -> None:
         self.sightings = Sightings()
         self.deepgram = DeepgramStandIn(self.sightings, delay_ms=stt_delay_ms)
         self.openai = OpenAIStandIn(self.sightings, delay_ms=llm_delay_ms)
@@ -91,7 +93,9 @@ class _Control(StandIn):
         body: dict[str, Any] = await request.json()
         service = self._owner.services.get(body.get("service", ""))
         if service is None:
-            return web.json_response({"error": f"service is one of {sorted(self._owner.services)}"}, status=422)
+            return web.json_response(
+                {"error": f"service is one of {sorted(self._owner.services)}"}, status=422
+            )
         if body.get("fault", "none") not in FAULTS:
             return web.json_response({"error": f"fault is one of {sorted(FAULTS)}"}, status=422)
         if "delay_ms" in body:
@@ -111,7 +115,9 @@ class _Control(StandIn):
             await service.set_fault(body["fault"], kill=bool(body.get("kill")))
         elif body.get("kill"):
             await service.close_sockets()
-        return web.json_response({"service": service.service, "fault": service.fault, "delay_ms": service.delay_ms})
+        return web.json_response(
+            {"service": service.service, "fault": service.fault, "delay_ms": service.delay_ms}
+        )
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._owner.sightings.as_json(int(request.query.get("since", "0"))))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Literal, Self, get_args
 
 from aiohttp import WSCloseCode, web
+from aiohttp.typedefs import Handler, Middleware
 
 from agent_worker.testing.stand_ins.sightings import Sightings
 
@@ -16,8 +16,6 @@ Fault = Literal["none", "refuse", "http500", "hang", "hang_midstream", "close_mi
 hang_midstream, close_midstream: an answer begins, then stops, or its connection is closed."""
 
 FAULTS: tuple[str, ...] = get_args(Fault)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StandIn:
@@ -91,7 +89,7 @@ class StandIn:
         await self._site.start()
         self.port = int(self._runner.addresses[-1][1])
 
-    def _faults(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def _faults(self) -> Middleware:
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
             if self.fault == "refuse":
@@ -101,7 +99,9 @@ class StandIn:
                 return web.Response(status=503)
             if self.fault == "http500":
                 self.sightings.note(self.service, "refused", "", request.path)
-                return web.json_response({"error": {"message": "internal error", "type": "server_error"}}, status=500)
+                return web.json_response(
+                    {"error": {"message": "internal error", "type": "server_error"}}, status=500
+                )
             if self.fault == "hang":
                 self.sightings.note(self.service, "hanging", "", request.path)
                 await self.until_healed()

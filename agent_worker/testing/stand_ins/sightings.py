@@ -28,14 +28,16 @@ class Sightings:
     def __init__(self) -> None:
         self.entries: list[Sighting] = []
 
-    def note(self, service: str, kind: str, connection: str, text: str = "", *, at: float | None = None) -> None:
+    def note(
+        self, service: str, kind: str, connection: str, text: str = "", *, at: float | None = None
+    ) -> None:
         """Append a sighting of now, or of a moment that has just been."""
         now = time.monotonic()
         moment = now if at is None else at
         self.entries.append(Sighting(moment, time.time() - (now - moment), service, kind, connection, text))
 
     def of(self, service: str, kind: str, *, after: float = 0.0, text: str | None = None) -> list[Sighting]:
-        """Return the sightings of one kind from a moment (monotonic) on, in order; optionally with exactly this text."""
+        """Return the sightings of a kind from a moment (monotonic) on; optionally with exactly this text."""
         return [
             entry
             for entry in self.entries

@@ -1,0 +1,116 @@
+"""One measured call: a caller who listens, speaks when the agent has finished, and notes every moment."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from agent_worker.testing.audio import locate, onset
+from agent_worker.testing.rtp import RATE, Heard
+from agent_worker.testing.sip_call import CallFailed, SipCall
+from agent_worker.testing.sip_phone import SipPhone
+from agent_worker.testing.voice import CALLER_VOICE, render
+from bench.script import EXCHANGES, GREETING, Exchange
+
+ANSWER_SECONDS = 30.0
+REPLY_SECONDS = 10.0
+# Between the agent's last word and the caller's first.
+CALLER_PAUSE = 0.9
+# What is missing of a first syllable when people notice.
+CLIPPED_SECONDS = 0.04
+
+
+@dataclass
+class Turn:
+    """One answer of the agent; moments are monotonic."""
+
+    line: str
+    reply: str
+    spoke_at: float
+    stopped_at: float
+    heard_at: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """From the caller's last sample sent to the agent's first sample heard."""
+        return None if self.heard_at is None else self.heard_at - self.stopped_at
+
+
+@dataclass
+class MeasuredCall:
+    """What one call was like at the ear; durations in seconds."""
+
+    worker: str
+    at_once: int
+    failure: str = ""
+    invite_to_greeting: float | None = None
+    pickup_to_greeting: float | None = None
+    invite_to_pickup: float | None = None
+    clipped: bool | None = None
+    turns: list[Turn] = field(default_factory=list)
+    cpu_share: float | None = None
+    memory_mib: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the greeting and every answer were heard."""
+        return not self.failure and all(turn.heard_at is not None for turn in self.turns)
+
+
+async def converse(phone: SipPhone, number: str, call: MeasuredCall) -> SipCall:
+    """Call, listen, speak every line, and return the call still up; what went wrong is in `failure`."""
+    live = await phone.dial(number, from_="+15559999")
+    try:
+        await live.wait_answered(ANSWER_SECONDS)
+        await live.wait_speech(REPLY_SECONDS, after=live.moments.answered_at)
+        await live.wait_silence(CALLER_PAUSE)
+        for exchange in EXCHANGES:
+            await _exchange(live, exchange, call)
+    except CallFailed as failed:
+        call.failure = f"{failed.status} {failed.reason}".strip()
+    except TimeoutError:
+        call.failure = "silence"
+    return live
+
+
+async def _exchange(live: SipCall, exchange: Exchange, call: MeasuredCall) -> None:
+    spoken = await live.play(render(exchange.line, RATE, voice=CALLER_VOICE))
+    assert spoken.started_at is not None and spoken.ended_at is not None
+    turn = Turn(exchange.line, exchange.reply, spoken.started_at, spoken.ended_at)
+    call.turns.append(turn)
+    await live.wait_speech(REPLY_SECONDS, after=spoken.ended_at)
+    await live.wait_silence(CALLER_PAUSE)
+
+
+async def finish(live: SipCall, call: MeasuredCall) -> None:
+    """Hang up, and read the moments off the recording."""
+    await live.hang_up()
+    heard = live.heard
+    moments = live.moments
+    if moments.answered_at is None or moments.invite_at is None:
+        return
+    call.invite_to_pickup = moments.answered_at - moments.invite_at
+    greeted = _heard_after(heard, moments.answered_at - 1.0)
+    if greeted is not None:
+        call.invite_to_greeting = greeted - moments.invite_at
+        call.pickup_to_greeting = greeted - moments.answered_at
+        call.clipped = await asyncio.to_thread(
+            _clipped, heard, call.turns[0].spoke_at if call.turns else None
+        )
+    for turn in call.turns:
+        turn.heard_at = _heard_after(heard, turn.stopped_at)
+
+
+def _heard_after(heard: Heard, moment: float) -> float | None:
+    if not heard.pcm.size:
+        return None
+    at = onset(heard.pcm, heard.rate, after=heard.seconds_at(moment))
+    return None if at is None else heard.moment(at)
+
+
+def _clipped(heard: Heard, until: float | None) -> bool | None:
+    pcm = heard.pcm if until is None else heard.pcm[: int(heard.seconds_at(until) * heard.rate)]
+    match = locate(pcm, render(GREETING, RATE), RATE)
+    if match is None or match.correlation < 0.3:
+        return None
+    return match.missing_head >= CLIPPED_SECONDS or match.offset < -CLIPPED_SECONDS
