@@ -43,7 +43,8 @@ class JournalShipper:
     Args:
         worker_id: who renews the leases of the calls whose writers live.
         lease_seconds: how long a renewed lease lasts; it is renewed three times as often.
-        on_orphan: told of each call whose process died, before its end is written; may take `ORPHAN_SECONDS`.
+        on_orphan: told of each call whose process died, before its end is written; what it raises is logged.
+        orphan_seconds: how long `on_orphan` may take.
         poll_seconds: how often the journals are looked at.
     """
 
@@ -55,6 +56,7 @@ class JournalShipper:
         worker_id: str,
         lease_seconds: float,
         on_orphan: OnOrphan | None = None,
+        orphan_seconds: float = ORPHAN_SECONDS,
         poll_seconds: float = 0.25,
     ) -> None:
         self._folder = folder
@@ -62,6 +64,7 @@ class JournalShipper:
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._on_orphan = on_orphan
+        self._orphan_seconds = orphan_seconds
         self._poll_seconds = poll_seconds
         self._journals: dict[Path, JournalFile] = {}
         self._burials: set[Path] = set()
@@ -269,7 +272,7 @@ class JournalShipper:
         if opened is None or self._on_orphan is None:
             return
         try:
-            async with asyncio.timeout(ORPHAN_SECONDS):
+            async with asyncio.timeout(self._orphan_seconds):
                 await self._on_orphan(opened)
         except Exception as error:  # noqa: BLE001 - whatever became of the caller, the call's end must be written
             logger.warning(

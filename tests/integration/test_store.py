@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -120,7 +120,13 @@ def _deliveries(facts: Sequence[Fact]) -> st.SearchStrategy[list[list[Fact]]]:
     return st.builds(cut, shuffled, sizes)
 
 
-@effort(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# a failing example is not shrunk: each try is a database of its own, and shrinking takes minutes
+@effort(
+    max_examples=30,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.data())
 def test_order_and_repetition_change_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
