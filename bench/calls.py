@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from agent_worker.testing.audio import locate, onset
 from agent_worker.testing.rtp import RATE, Heard
-from agent_worker.testing.sip_call import CallFailed, SipCall
-from agent_worker.testing.sip_phone import SipPhone
+from agent_worker.testing.sip_call import SipCall
+from agent_worker.testing.sip_phone import CallFailed, SipPhone
 from agent_worker.testing.voice import CALLER_VOICE, render
 from bench.script import EXCHANGES, GREETING, Exchange
 

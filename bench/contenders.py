@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from agent_worker.testing.processes import ChildProcess
 from agent_worker.testing.stack import LiveKitStack

@@ -39,6 +39,8 @@ def _encode_table(decoded: Pcm) -> npt.NDArray[np.uint8]:
     steps = decoded[order].astype(np.int32)
     middles = (steps[:-1] + steps[1:]) / 2
     table: npt.NDArray[np.uint8] = order[np.searchsorted(middles, np.arange(-32768, 32768))].astype(np.uint8)
+    # Zero has two codes; lines carry the positive one in silence.
+    table[table == 0x7F] = 0xFF
     return table
 
 
