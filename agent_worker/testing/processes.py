@@ -51,10 +51,12 @@ def _open_log(log: Path) -> BinaryIO:
 class ChildProcess:
     """A running program whose output goes to one log file."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, log_start: int) -> None:
         self.name = name
         self.log = log
         self._process = process
+        # What an earlier process of this name wrote is not this one's.
+        self._log_start = log_start
 
     @classmethod
     async def start(
@@ -73,6 +75,7 @@ class ChildProcess:
         """
         log = log_dir / f"{name}.log"
         with _open_log(log) as sink:
+            log_start = sink.tell()
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -82,7 +85,7 @@ class ChildProcess:
                 cwd=cwd,
                 preexec_fn=_die_with_parent,
             )
-        return cls(name, process, log)
+        return cls(name, process, log, log_start)
 
     @property
     def pid(self) -> int:
@@ -126,14 +129,20 @@ class ChildProcess:
         """
         deadline = asyncio.get_running_loop().time() + timeout
         while self.exit_code is None and asyncio.get_running_loop().time() < deadline:
-            if text in self.log.read_text(errors="replace"):
+            if text in self.logged():
                 return
             await asyncio.sleep(0.1)
         raise RuntimeError(f"{self.name} did not log {text!r} (exit code {self.exit_code}):\n{self.tail()}")
 
+    def logged(self) -> str:
+        """Return what it has written so far."""
+        with self.log.open("rb") as source:
+            source.seek(self._log_start)
+            return source.read().decode(errors="replace")
+
     def tail(self, lines: int = 30) -> str:
         """Return the end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.logged().splitlines()[-lines:])
 
 
 async def wait_until_listening(
