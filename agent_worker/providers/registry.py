@@ -134,6 +134,17 @@ def build_stack(agent: AgentConfig, env: Mapping[str, str]) -> Stack:
     )
 
 
+def build_llm(agent: AgentConfig, env: Mapping[str, str]) -> llm.LLM[Any]:
+    """Build the language model alone, for a conversation without speech.
+
+    Raises:
+        ProviderError: none can be used.
+    """
+    candidate = choose(agent, "llm", env)[0]
+    assert candidate.vendor.make_llm is not None
+    return candidate.vendor.make_llm(BuildContext(agent, candidate.label.model, env))
+
+
 def preload_modules() -> list[str]:
     """Return the installed modules a fork server imports once for all calls."""
     modules = ["livekit.agents.inference", *(vendor.module for vendor in VENDORS.values())]
