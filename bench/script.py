@@ -24,20 +24,21 @@ class Exchange:
         return [f"{first}.", rest]
 
 
+# Lines that the local end-of-turn model takes for finished, so that a turn is not its longest pause.
 EXCHANGES = (
     Exchange(
-        "I would like to book a room for two people.",
-        "book a room",
-        "Certainly we have a room for two people. Which day would you like to arrive?",
+        "Good morning, do you have any rooms?",
+        "any rooms",
+        "Certainly we have a room for you tonight. Which day would you like to leave?",
     ),
     Exchange(
-        "We would arrive on the second Friday of next month.",
-        "second Friday",
-        "That is noted and the room is still free on that day. Would you like to have breakfast as well?",
+        "How much is breakfast?",
+        "breakfast",
+        "Breakfast is twelve dollars for each of our guests. Would you like me to add it to your room?",
     ),
     Exchange(
-        "Yes, we would like breakfast on both of the days.",
-        "like breakfast",
-        "Breakfast is served from seven until half past ten. Is there anything else I can do for you?",
+        "What is your address?",
+        "address",
+        "We are at number ten in Harbour Street. Is there anything else that I can do for you?",
     ),
 )

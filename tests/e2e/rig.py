@@ -21,17 +21,20 @@ from agent_worker.testing.worker_process import WorkerProcess
 PHONE_RATE = 8_000
 GREETING = "Good morning, this is the front desk."
 
+# Lines that the local end-of-turn model takes for finished in the caller's voice; others wait for its longest pause.
 CALLER_LINES = (
-    "I would like to book a room for two people.",
-    "Could you tell me when breakfast is served in the morning?",
-    "Thank you very much for your help, that is all. Goodbye.",
+    "Good morning, do you have any rooms?",
+    "How much is breakfast?",
+    "Thank you very much for your help. Goodbye.",
 )
 
 REPLIES = (
-    Rule("two people", reply="Certainly, I have a room for two people."),
-    Rule("breakfast", reply="Breakfast is served from seven to ten."),
+    Rule("any rooms", reply="Certainly, I have a room for two people."),
+    Rule("breakfast", reply="Breakfast is twelve dollars for each guest."),
     Rule(
-        "goodbye", tool="end_call", arguments={"reason": "the caller said goodbye", "farewell": "Goodbye, and take care."}
+        "goodbye",
+        tool="end_call",
+        arguments={"reason": "the caller said goodbye", "farewell": "Goodbye, and take care."},
     ),
 )
 
@@ -70,9 +73,13 @@ class Rig:
     ) -> AsyncIterator[WorkerProcess]:
         """Run a worker whose agents answer their numbers (or `numbers`); its trunk and rule go with it."""
         content = list(agents) or [self.agent(numbers=[self.next_number()])]
-        answered = list(numbers) if numbers is not None else [n for a in content for n in a.get("numbers", [])]
+        answered = (
+            list(numbers) if numbers is not None else [n for a in content for n in a.get("numbers", [])]
+        )
         name = f"phone-agent-{answered[0][1:]}"
-        worker = WorkerProcess(folder, self.stack.env | self.providers.env | dict(env or {}), content, agent_name=name)
+        worker = WorkerProcess(
+            folder, self.stack.env | self.providers.env | dict(env or {}), content, agent_name=name
+        )
         inbound = await self.stack.route_number(answered, name, metadata=metadata)
         try:
             async with worker:
@@ -95,7 +102,9 @@ class Rig:
                 found = []
                 for row in page["calls"]:
                     detail = await queries.call_detail(connection, row["id"])
-                    found.append((detail or {}) | {"events": await queries.call_events(connection, row["id"])})
+                    found.append(
+                        (detail or {}) | {"events": await queries.call_events(connection, row["id"])}
+                    )
                 return found
         finally:
             await database.aclose()
@@ -103,7 +112,9 @@ class Rig:
     def script(self) -> None:
         """Teach the stand-ins the caller's lines and the answers to them."""
         for line in CALLER_LINES:
-            self.providers.deepgram.register_clip(line, render(line, PHONE_RATE, voice=CALLER_VOICE), PHONE_RATE)
+            self.providers.deepgram.register_clip(
+                line, render(line, PHONE_RATE, voice=CALLER_VOICE), PHONE_RATE
+            )
         self.providers.openai.rules = list(REPLIES)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from livekit import api
+
 from agent_worker.testing.audio import locate
 from agent_worker.testing.processes import ChildProcess
 from agent_worker.testing.sip_phone import Answer, CallFailed
 from agent_worker.testing.voice import CALLER_VOICE, render
 from agent_worker.testing.worker_process import clean_environment
-from livekit import api
 from tests.e2e.rig import CALLER_LINES, GREETING, PHONE_RATE, REPLIES, Rig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,9 @@ async def test_phone_hears_a_greeting_and_a_turn(rig: Rig, tmp_path: Path) -> No
     inbound = await rig.stack.route_number([number], "plain")
     env = rig.stack.env | rig.providers.env | {"BENCH_GREETING": GREETING, "BENCH_AGENT_NAME": "plain"}
     command = [sys.executable, "-m", "bench.plain_worker", "start"]
-    worker = await ChildProcess.start("plain", command, log_dir=tmp_path, env=clean_environment(env), cwd=ROOT)
+    worker = await ChildProcess.start(
+        "plain", command, log_dir=tmp_path, env=clean_environment(env), cwd=ROOT
+    )
     try:
         async with rig.phone() as phone:
             # A call that comes before any worker is registered stays without one.

@@ -41,11 +41,24 @@ def build(folder: Path) -> None:
         target = folder / program
         if target.is_file():
             continue
-        print(f"[{number}/{len(PROGRAMS)}] building {program} (some minutes when nothing is cached) ...", flush=True)
+        print(
+            f"[{number}/{len(PROGRAMS)}] building {program} (some minutes when nothing is cached) ...",
+            flush=True,
+        )
         started = time.monotonic()
         # Built under another name first: an interrupted build leaves no program that looks complete.
         partial = folder / f"{program}.{os.getpid()}.partial"
-        command = ["go", "-C", str(HERE / module), "build", "-trimpath", "-ldflags=-s -w", "-o", str(partial), package]
+        command = [
+            "go",
+            "-C",
+            str(HERE / module),
+            "build",
+            "-trimpath",
+            "-ldflags=-s -w",
+            "-o",
+            str(partial),
+            package,
+        ]
         done = subprocess.run(command, check=False)
         if done.returncode != 0:
             sys.exit(f"Building {program} failed (exit code {done.returncode}).")
