@@ -86,15 +86,11 @@ def run_check() -> CheckOutcome:
 
 
 def _wrong_settings(settings: Settings) -> Iterator[SettingsError]:
-    if settings.livekit_url and not settings.livekit_url.startswith(
-        ("ws://", "wss://", "http://", "https://")
-    ):
+    if settings.livekit_url and not settings.livekit_url.startswith(("ws://", "wss://", "http://", "https://")):
         yield SettingsError(
             "livekit_url_invalid", "LIVEKIT_URL is not a URL.", remedy="Write wss://host, or ws://host:port."
         )
-    existing = next(
-        path for path in [settings.data_dir, *settings.data_dir.absolute().parents] if path.exists()
-    )
+    existing = next(path for path in [settings.data_dir, *settings.data_dir.absolute().parents] if path.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         yield SettingsError(
             "data_dir_unwritable",

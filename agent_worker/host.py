@@ -39,7 +39,7 @@ RENDER_RETRY_SECONDS = 30.0
 ASSIGNMENT_SECONDS = 10.0
 """An accepted job that has not started by then never will (LiveKit gives up after 7.5 s)."""
 
-PRELOADED = ["agent_worker.worker", "av", "numpy", "aiohttp"]
+PRELOADED = ["agent_worker.worker", "agent_worker.call.preload"]
 
 
 class WorkerHost:
@@ -66,7 +66,7 @@ class WorkerHost:
         self._admitted: dict[str, float] = {}
         self._registered = False
         self._stopping = asyncio.Event()
-        # AgentServer reads this at import of its preload: the end-of-turn weights are shared only if the fork server has them
+        # the fork server loads the end-of-turn weights once; without this every call would load its own
         os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "1")
         self._server = AgentServer(
             job_executor_type=JobExecutorType.PROCESS,
@@ -183,7 +183,7 @@ class WorkerHost:
                     )
                 )
                 async with asyncio.timeout(RESCUE_SECONDS):
-                    while await self._has_caller(client, room):
+                    while await self._has_caller(client, room):  # noqa: ASYNC110 - the server has no event for it
                         await asyncio.sleep(0.25)
             await delete_room(client, room)
 
@@ -229,7 +229,7 @@ class WorkerHost:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         """Ready means: a call offered now would be taken."""
-        calls = self._calls()
+        calls = self._calls() if self._registered else 0
         if self._stopping.is_set():
             status = "draining"
         elif not self._registered:

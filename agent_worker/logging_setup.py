@@ -1,4 +1,4 @@
-"""Logs of this process and of its job processes: JSON lines for machines, text for people; ids, never words or numbers."""
+"""Logs of this process and of its job processes: JSON for machines, text for people; ids, never what was said."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from datetime import UTC, datetime
 from agent_worker.settings import Settings
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "asyncio", "openai", "aiosqlite", "alembic", "sqlalchemy", "websockets")
+_QUIET = (
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "httpcore2",
+    "asyncio",
+    "openai",
+    "aiosqlite",
+    "alembic",
+    "sqlalchemy",
+    "websockets",
+)
 
 
 class JsonFormatter(logging.Formatter):

@@ -36,9 +36,7 @@ def shipped_folder(name: str) -> Path:
 class Settings(BaseSettings):
     """The product's own settings, `AGENT_WORKER_*`, and LiveKit's three, under LiveKit's names."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AGENT_WORKER_", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="AGENT_WORKER_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     livekit_url: str = Field(
         "", validation_alias="LIVEKIT_URL", description="ws:// or wss:// URL of the LiveKit server."
@@ -78,9 +76,7 @@ class Settings(BaseSettings):
         "Sorry, this number is not in service. Goodbye.",
         description="What a caller to an unknown number hears before the line is closed.",
     )
-    prices_file: Path | None = Field(
-        None, description="YAML file of provider prices; default: no prices, cost is 0."
-    )
+    prices_file: Path | None = Field(None, description="YAML file of provider prices; default: no prices, cost is 0.")
 
     call_slots: int = Field(
         default_factory=_machine_call_slots,
@@ -102,9 +98,7 @@ class Settings(BaseSettings):
         30, ge=5, le=600, description="How long a call outlives its worker's last sign of life, s."
     )
     health_host: str = Field("127.0.0.1", description="Address of the health endpoint.")
-    health_port: int = Field(
-        8081, ge=0, le=65_535, description="Port of the health endpoint; 0 = any free one."
-    )
+    health_port: int = Field(8081, ge=0, le=65_535, description="Port of the health endpoint; 0 = any free one.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
     log_format: Literal["json", "text"] = Field("json", description="Log format.")
 

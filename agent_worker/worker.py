@@ -7,12 +7,13 @@ import os
 import socket
 
 from livekit.agents import JobContext, JobProcess
+from livekit.rtc._ffi_client import FfiClient
 
 from agent_worker.call.answer import announce_and_hang_up, answer
 from agent_worker.call.conversation import attach, converse
 from agent_worker.call.journal import Journal
 from agent_worker.call.line import Line
-from agent_worker.call.live_call import Ending, LiveCall
+from agent_worker.call.live_call import Ending
 from agent_worker.call.room_line import RoomLine
 from agent_worker.call.services import CallServices
 from agent_worker.call.setup import open_call, prepare
@@ -43,8 +44,8 @@ async def take_call(line: Line, services: CallServices) -> Ending:
     except CallError as error:
         ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
     except asyncio.CancelledError:
-        # the worker is going down under this call: the caller is told, and nothing is left behind
-        await _lost(call)
+        # the worker died under this call and takes the session with it: nothing can be said, nothing is left behind
+        await wrap_up(call, Ending(DisconnectionReason.WORKER_LOST, "worker_error"), session_lost=True)
         raise
     await wrap_up(call, ending)
     return ending
@@ -60,11 +61,6 @@ async def _refuse(line: Line, journal: Journal, refusal: CallRefusal) -> Ending:
             ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
     await end_refused(line, journal, ending)
     return ending
-
-
-async def _lost(call: LiveCall) -> None:
-    await call.announce(call.agent.fallbacks.goodbye, "goodbye", interruptible=False)
-    await wrap_up(call, Ending(DisconnectionReason.WORKER_LOST, "worker_error"))
 
 
 def make_services(configuration: Settings) -> CallServices:
@@ -92,6 +88,8 @@ def worker_id(configuration: Settings) -> str:
 def prewarm(process: JobProcess) -> None:
     """Make a job process ready before a call is offered to it."""
     process.userdata["services"] = make_services(settings())
+    # starts the media engine's threads, which no fork can share
+    _ = FfiClient.instance
 
 
 async def entrypoint(ctx: JobContext) -> None:

@@ -25,9 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def stack_binaries() -> StackBinaries:
     """Return the LiveKit programs, built where `make e2e` builds them."""
-    spec = importlib.util.spec_from_file_location(
-        "stack_build", ROOT / "tests" / "e2e" / "stack" / "build.py"
-    )
+    spec = importlib.util.spec_from_file_location("stack_build", ROOT / "tests" / "e2e" / "stack" / "build.py")
     assert spec is not None and spec.loader is not None
     build: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
@@ -39,9 +37,7 @@ def stack_binaries() -> StackBinaries:
 def show(results: Results, console: Console) -> None:
     """Print the table."""
     machine = results.machine
-    table = Table(
-        title=f"At the phone's ear, {machine['cores']} cores, {machine['system']}", title_justify="left"
-    )
+    table = Table(title=f"At the phone's ear, {machine['cores']} cores, {machine['system']}", title_justify="left")
     table.add_column("what")
     for worker in results.workers():
         table.add_column(worker, justify="right")

@@ -94,9 +94,7 @@ async def finish(live: SipCall, call: MeasuredCall) -> None:
     if greeted is not None:
         call.invite_to_greeting = greeted - moments.invite_at
         call.pickup_to_greeting = greeted - moments.answered_at
-        call.clipped = await asyncio.to_thread(
-            _clipped, heard, call.turns[0].spoke_at if call.turns else None
-        )
+        call.clipped = await asyncio.to_thread(_clipped, heard, call.turns[0].spoke_at if call.turns else None)
     for turn in call.turns:
         turn.heard_at = _heard_after(heard, turn.stopped_at)
 

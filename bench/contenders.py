@@ -52,9 +52,7 @@ async def plain(stack: LiveKitStack, env: Mapping[str, str], folder: Path) -> As
 
 
 @asynccontextmanager
-async def ours(
-    stack: LiveKitStack, env: Mapping[str, str], folder: Path, *, record: bool
-) -> AsyncIterator[Contender]:
+async def ours(stack: LiveKitStack, env: Mapping[str, str], folder: Path, *, record: bool) -> AsyncIterator[Contender]:
     """Run this project's worker as its user does."""
     number = "+15550202"
     agent: dict[str, Any] = {

@@ -169,9 +169,7 @@ async def _until_no_rooms(stack: LiveKitStack) -> None:
 
 
 def _progress(number: int, count: int, contender: Contender, calls: list[MeasuredCall]) -> str:
-    turns = [
-        f"{turn.seconds * 1000:.0f}" for call in calls[:1] for turn in call.turns if turn.seconds is not None
-    ]
+    turns = [f"{turn.seconds * 1000:.0f}" for call in calls[:1] for turn in call.turns if turn.seconds is not None]
     complete = sum(call.complete for call in calls)
     kind = "warm-up" if number == 0 else f"{number} of {count - 1}"
     return f"{kind}: {contender.name}, {len(calls)} at once, {complete} complete, turns {' '.join(turns)} ms"

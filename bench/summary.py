@@ -124,8 +124,7 @@ def as_json(results: Results) -> dict[str, Any]:
     return {
         "machine": results.machine,
         "table": [
-            {"what": label, **dict(zip(results.workers(), cells, strict=True))}
-            for label, cells in rows(results)
+            {"what": label, **dict(zip(results.workers(), cells, strict=True))} for label, cells in rows(results)
         ],
         "calls": [asdict(call) | {"complete": call.complete} for call in results.calls],
         "legs_seconds": {worker: leg_seconds(results, worker) for worker in results.workers()},

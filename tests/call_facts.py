@@ -25,9 +25,7 @@ FactT = TypeVar("FactT", bound=Fact)
 class CallStory:
     """Facts of one call with ids and times that follow on one another, a second apart."""
 
-    def __init__(
-        self, call_id: str = "call-1", *, start: datetime = START, organization: str = "org_local"
-    ) -> None:
+    def __init__(self, call_id: str = "call-1", *, start: datetime = START, organization: str = "org_local") -> None:
         self.call_id = call_id
         self.start = start
         self.organization = organization
@@ -60,9 +58,7 @@ class CallStory:
         at = self.start + timedelta(seconds=len(self.facts))
         return self.add(TranscriptSpoken, index=index, source=source, text=text, started_at=at, **fields)
 
-    def ended(
-        self, reason: DisconnectionReason = DisconnectionReason.USER_HANGUP, **fields: Any
-    ) -> CallEnded:
+    def ended(self, reason: DisconnectionReason = DisconnectionReason.USER_HANGUP, **fields: Any) -> CallEnded:
         return self.add(CallEnded, disconnection_reason=reason, **fields)
 
 
@@ -78,9 +74,7 @@ def whole_call(call_id: str = "call-1", **options: Any) -> CallStory:
     story.said(1, "user", "Hello, it's Maya.")
     story.said(1, "user", "Hello, it's Maya.", eou_ms=310.0, latency_status="partial")
     story.said(2, "agent", "Hi Maya.", llm_ttft_ms=350.0, tts_ttfb_ms=150.0, conversational_latency_ms=1200.0)
-    story.add(
-        UsageCounted, lines=[UsageLine(provider="deepgram", model="nova-3", metric="stt_seconds", quantity=3)]
-    )
+    story.add(UsageCounted, lines=[UsageLine(provider="deepgram", model="nova-3", metric="stt_seconds", quantity=3)])
     story.add(
         UsageCounted,
         lines=[

@@ -1,10 +1,11 @@
-"""Picking up: an inbound call rings until the greeting's first audio is there, so that the caller never hears dead air."""
+"""Picking up: an inbound call rings until the greeting's first audio is there, so nobody hears dead air."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from livekit import rtc
 from livekit.agents import APIError
@@ -56,9 +57,8 @@ async def announce_and_hang_up(line: Line, sentence: rtc.AudioFrame) -> None:
         await line.playout.capture_frame(frame)
     line.playout.flush()
     heard = asyncio.ensure_future(line.playout.wait_for_playout())
-    await asyncio.wait(
-        {heard, line.closed}, timeout=sentence.duration + 2, return_when=asyncio.FIRST_COMPLETED
-    )
+    either: set[asyncio.Future[Any]] = {heard, line.closed}
+    await asyncio.wait(either, timeout=sentence.duration + 2, return_when=asyncio.FIRST_COMPLETED)
     heard.cancel()
     if not line.closed.done():
         await asyncio.sleep(LINE_TAIL_SECONDS)
@@ -76,7 +76,7 @@ def _record(call: LiveCall) -> None:
 
 
 async def _greeting(call: LiveCall, budget_seconds: float) -> AsyncIterator[rtc.AudioFrame] | None:
-    """Return the greeting's audio once its first frame is there; None past the budget, or where there is none to say."""
+    """Return the greeting's audio once its first frame is there; None past the budget, or with none to say."""
     text = call.agent.first_message
     if not text.strip():
         return None
@@ -92,9 +92,7 @@ async def _greeting(call: LiveCall, budget_seconds: float) -> AsyncIterator[rtc.
     return _rejoin(first, frames)
 
 
-async def _rejoin(
-    first: rtc.AudioFrame, rest: AsyncIterator[rtc.AudioFrame]
-) -> AsyncIterator[rtc.AudioFrame]:
+async def _rejoin(first: rtc.AudioFrame, rest: AsyncIterator[rtc.AudioFrame]) -> AsyncIterator[rtc.AudioFrame]:
     yield first
     try:
         async for frame in rest:

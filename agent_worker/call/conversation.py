@@ -88,6 +88,7 @@ class _Events:
             self._call.record_event("worker.first_agent_audio")
         if not self._call.announcing:
             self._call.watchdog.reply_heard()
+            self._call.transcript.speaking()
 
     def _agent_state(self, event: AgentStateChangedEvent) -> None:
         idle = self._call.idle
@@ -114,12 +115,12 @@ class _Events:
             self._call.watchdog.turn_taken()
 
     def _tool(self, event: ToolExecutionUpdatedEvent) -> None:
-        kind = event.update.type
-        if kind == "tool_call_started":
-            self._call.idle.busy(event.update.function_call.call_id, True)
+        update = event.update
+        if update.type == "tool_call_started":
+            self._call.idle.busy(update.function_call.call_id, True)
             self._call.watchdog.tool_started()
-        elif kind == "tool_call_ended":
-            self._call.idle.busy(event.update.call_id, False)
+        elif update.type == "tool_call_ended":
+            self._call.idle.busy(update.call_id, False)
             self._call.watchdog.tool_ended()
 
     def _error(self, event: ErrorEvent) -> None:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from livekit import rtc
 from livekit.agents.voice import io
@@ -24,7 +24,7 @@ from agent_worker.errors import CallError
 T = TypeVar("T")
 
 LINE_SAMPLE_RATE = 16_000
-"""Hz, both ways. A phone line carries 8 kHz, recognisers and the voice detector take 16 kHz: no resampling in between."""
+"""Hz, both ways. A phone line carries 8 kHz, recognisers and the voice detector take 16 kHz: nothing is resampled."""
 
 MAX_QUEUED_FRAMES = 500
 """Caller frames held for a session that does not read (10 s of 20 ms frames); then the oldest are dropped."""
@@ -77,9 +77,11 @@ class LineAudioInput(io.AudioInput):
         return self._frames.popleft()
 
     def on_attached(self) -> None:
+        """The session listens."""
         self._attached = True
 
     def on_detached(self) -> None:
+        """The session does not listen; what it has not read is dropped."""
         self._attached = False
         self._frames.clear()
 
@@ -145,8 +147,9 @@ class Line(ABC):
             CallError: the caller gave up first.
         """
         task = asyncio.ensure_future(work)
+        either: set[asyncio.Future[Any]] = {task, self.closed}
         try:
-            await asyncio.wait({task, self.closed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not task.done():
                 task.cancel()

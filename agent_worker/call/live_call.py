@@ -214,7 +214,7 @@ class LiveCall:
     async def _heard_out(self) -> None:
         while (speech := self.session.current_speech) and not speech.done():
             await speech.wait_for_playout()
-        while self.line.playout.speaking:
+        while self.line.playout.speaking:  # noqa: ASYNC110 - more speech may follow what is playing
             await asyncio.sleep(0.02)
 
     def finish(self, ending: Ending) -> None:

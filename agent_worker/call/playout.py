@@ -21,7 +21,7 @@ from livekit.agents.voice import io
 
 FRAME_MS = 20
 LEAD_SECONDS = 0.08
-"""How far ahead of being heard a frame is sent: covers a late wake-up of a busy event loop, costs that much at a barge-in."""
+"""How far ahead of being heard a frame is sent: covers a busy event loop's late wake-up, and is the delay of a barge-in."""
 
 
 @dataclass
@@ -179,9 +179,7 @@ class Playout(io.AudioOutput):
         self.on_playback_finished(
             playback_position=segment.sent,
             interrupted=segment.interrupted,
-            synchronized_transcript=self.text.heard(segment.sent, segment.captured)
-            if segment.interrupted
-            else None,
+            synchronized_transcript=self.text.heard(segment.sent, segment.captured) if segment.interrupted else None,
         )
 
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 
-from livekit import rtc
+from livekit import api, rtc
 from livekit.agents import AutoSubscribe, JobContext
 
 from agent_worker.call.line import LINE_SAMPLE_RATE, Line, LineClosed
@@ -67,6 +67,7 @@ class RoomLine(Line):
         return self._caller is not None and self._caller.kind in PHONE_KINDS
 
     async def ring(self) -> CallOffer:
+        """Connect to the room and read the caller's SIP attributes."""
         await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         for participant in self._room.remote_participants.values():
             self._on_participant(participant)
@@ -90,6 +91,7 @@ class RoomLine(Line):
         )
 
     async def pick_up(self) -> None:
+        """Publish our voice, listen to the caller, and wait until the bridge has answered."""
         track = rtc.LocalAudioTrack.create_audio_track("agent", self._source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False)
         caller = self._caller
@@ -98,10 +100,8 @@ class RoomLine(Line):
             self._subscribe(publication)
         try:
             async with asyncio.timeout(PICK_UP_TIMEOUT_SECONDS):
-                publication = await self.unless_closed(
-                    self._room.local_participant.publish_track(track, options)
-                )
-                await self.unless_closed(publication.wait_for_subscription())
+                published = await self.unless_closed(self._room.local_participant.publish_track(track, options))
+                await self.unless_closed(published.wait_for_subscription())
                 if self.is_phone:
                     await self.unless_closed(self._active.wait())
         except TimeoutError:
@@ -111,11 +111,18 @@ class RoomLine(Line):
         self.playout.start()
 
     async def hang_up(self) -> None:
+        """Delete the room, which takes every leg down."""
         if self._hanging_up is None:
             self._hanging_up = asyncio.create_task(delete_room(self._ctx.api, self.room_name), name="hang_up")
         await asyncio.shield(self._hanging_up)
 
+    async def _delete_room(self) -> bool:
+        # a client of our own: the job's may be closed already where the worker goes down under the call
+        async with api.LiveKitAPI() as client:
+            return await delete_room(client, self.room_name)
+
     async def aclose(self) -> None:
+        """Stop listening and let go of the media engine."""
         await self.playout.aclose()
         if self._listening is not None:
             self._listening.cancel()
@@ -142,9 +149,7 @@ class RoomLine(Line):
         if participant.attributes.get("sip.callStatus") == "active":
             self._active.set()
 
-    def _on_track_published(
-        self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
-    ) -> None:
+    def _on_track_published(self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
         # before the call is picked up nothing is subscribed: some bridges answer as soon as somebody listens
         if self.picked_up and self._caller is not None and participant.identity == self._caller.identity:
             self._subscribe(publication)

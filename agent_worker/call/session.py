@@ -51,12 +51,8 @@ def build_session(agent: AgentConfig, stack: Stack, line: Line) -> AgentSession[
 
 
 def _turn_handling(turn: TurnHandling) -> TurnHandlingOptions:
-    detection = {
-        # the version is named: left to itself the detector may choose a model in somebody's cloud
-        "audio": lambda: inference.TurnDetector(version="v1-mini"),
-        "vad": lambda: "vad",
-        "stt": lambda: "stt",
-    }[turn.turn_detection]()
+    # the version is named: left to itself the detector may choose a model in somebody's cloud
+    detection = inference.TurnDetector(version="v1-mini") if turn.turn_detection == "audio" else turn.turn_detection
     endpointing, interruption = turn.endpointing, turn.interruption
     return {
         "turn_detection": detection,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from livekit.agents import llm
+
 from agent_worker.call.journal import Journal
 from agent_worker.call.line import Line
 from agent_worker.call.live_call import LiveCall
@@ -30,9 +32,7 @@ logger = logging.getLogger("agent_worker.call")
 SORRY = "I'm sorry, we have a technical problem. Please call again later. Goodbye."
 
 
-async def open_call(
-    line: Line, journal: Journal, services: CallServices
-) -> tuple[CallOffer, CallPlan | CallRefusal]:
+async def open_call(line: Line, journal: Journal, services: CallServices) -> tuple[CallOffer, CallPlan | CallRefusal]:
     """Find out about the call and write its first facts.
 
     Returns:
@@ -63,9 +63,7 @@ async def open_call(
     return offer, answer
 
 
-def _write_opened(
-    journal: Journal, offer: CallOffer, answer: CallPlan | CallRefusal, services: CallServices
-) -> None:
+def _write_opened(journal: Journal, offer: CallOffer, answer: CallPlan | CallRefusal, services: CallServices) -> None:
     plan = answer if isinstance(answer, CallPlan) else None
     refused = {"refused": answer.detail} if isinstance(answer, CallRefusal) else {}
     journal.write(
@@ -109,15 +107,11 @@ def prepare(
         speech=services.speech,
         session=session,
         transcript=TranscriptWriter(journal, line.playout, stack),
-        recording=Recording(services.settings.recordings_dir / f"{offer.call_id}.ogg")
-        if plan.agent.record
-        else None,
+        recording=Recording(services.settings.recordings_dir / f"{offer.call_id}.ogg") if plan.agent.record else None,
         over=asyncio.get_running_loop().create_future(),
     )
-    tools = [
-        bind(services.tools[ref.name], call, ref.config)
-        for ref in plan.agent.tools
-        if ref.name not in missing
+    tools: list[llm.Tool | llm.Toolset] = [
+        bind(services.tools[ref.name], call, ref.config) for ref in plan.agent.tools if ref.name not in missing
     ]
     call.phone_agent = PhoneAgent(instructions=plan.agent.system_prompt, tools=tools)
     return call

@@ -1,4 +1,4 @@
-"""Sentences rendered to audio before they are needed, so that they start at once and are heard with the synthesiser down."""
+"""Sentences rendered to audio before they are needed, so they start at once, synthesiser or not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from livekit import rtc
@@ -57,7 +58,7 @@ class SpeechCache:
         return [text for text in phrases(agent) if not self._path(agent, label, text).exists()]
 
     async def stream(
-        self, voice: tts.TTS, agent: AgentConfig, label: str, text: str
+        self, voice: tts.TTS[Any], agent: AgentConfig, label: str, text: str
     ) -> AsyncIterator[rtc.AudioFrame]:
         """Synthesise a sentence, yielding it as it comes at the line's rate, and keep it when it is complete.
 
@@ -86,7 +87,7 @@ class SpeechCache:
             part.write_bytes(pcm)
             part.replace(path)
 
-    async def render(self, voice: tts.TTS, agent: AgentConfig, label: str, text: str) -> bool:
+    async def render(self, voice: tts.TTS[Any], agent: AgentConfig, label: str, text: str) -> bool:
         """Synthesise a sentence and keep it; returns whether that worked."""
         try:
             async with asyncio.timeout(RENDER_SECONDS):
@@ -132,6 +133,4 @@ def _trim(pcm: bytes) -> bytes:
 
 
 def _frame(pcm: bytes) -> rtc.AudioFrame:
-    return rtc.AudioFrame(
-        data=pcm, sample_rate=LINE_SAMPLE_RATE, num_channels=1, samples_per_channel=len(pcm) // 2
-    )
+    return rtc.AudioFrame(data=pcm, sample_rate=LINE_SAMPLE_RATE, num_channels=1, samples_per_channel=len(pcm) // 2)

@@ -35,7 +35,6 @@ class TranscriptWriter:
         """Follow the session's events."""
         session.on("user_input_transcribed", self._on_transcribed)
         session.on("conversation_item_added", self._on_item)
-        self._playout.on("playback_started", self._on_playback)
 
     def system(self, text: str, **metadata: Any) -> None:
         """Write a marker that nobody spoke."""
@@ -73,7 +72,8 @@ class TranscriptWriter:
         self._heard.append(event.transcript.strip())
         self._partial("user", " ".join(self._heard))
 
-    def _on_playback(self, _event: object) -> None:
+    def speaking(self) -> None:
+        """The agent's next turn begins to be heard."""
         if text := self._playout.text.full.strip():
             self._partial("agent", text)
 

@@ -13,7 +13,7 @@ from agent_worker.call.journal import Journal
 from agent_worker.call.line import Line
 from agent_worker.call.live_call import Ending, LiveCall
 from agent_worker.domain.call import final_status
-from agent_worker.domain.fact import CallEnded, RecordingChanged, UsageCounted, UsageLine
+from agent_worker.domain.fact import CallEnded, RecordingChanged, UsageCounted, UsageLine, UsageMetric
 
 logger = logging.getLogger("agent_worker.call")
 
@@ -21,16 +21,21 @@ SESSION_CLOSE_SECONDS = 5.0
 HANG_UP_SECONDS = 10.0
 
 
-async def wrap_up(call: LiveCall, ending: Ending) -> None:
-    """Hang up, stop everything, and write what is left to write; each step has its deadline, none skips the next."""
+async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False) -> None:
+    """Hang up, stop everything, and write what is left to write; each step has its deadline, none skips the next.
+
+    Args:
+        session_lost: the session's own tasks are gone already, so there is nothing to close.
+    """
     call.finish(ending)
     _hangup_event(call.journal, ending)
     async with _at_most(HANG_UP_SECONDS, "hang_up"):
         await call.line.hang_up()
     call.watchdog.stop()
     await call.stop_tasks()
-    async with _at_most(SESSION_CLOSE_SECONDS, "session_close"):
-        await call.session.aclose()
+    if not session_lost:
+        async with _at_most(SESSION_CLOSE_SECONDS, "session_close"):
+            await call.session.aclose()
     await _finish_recording(call)
     call.journal.write(UsageCounted, lines=_usage(call))
     close_journal(call.journal, ending, call)
@@ -99,8 +104,16 @@ _METRICS: dict[str, dict[str, UsageMetric]] = {
 
 
 def _usage(call: LiveCall) -> list[UsageLine]:
+    """Return what was used, under the names agent files and price tables know the providers by."""
+    stack = call.stack
+    labels = {"stt_usage": stack.stt_label, "llm_usage": stack.llm_label, "tts_usage": stack.tts_label}
     return [
-        UsageLine(provider=used.provider, model=used.model, metric=metric, quantity=quantity)
+        UsageLine(
+            provider=labels[used.type].provider,
+            model=labels[used.type].model,
+            metric=metric,
+            quantity=quantity,
+        )
         for used in call.session.usage.model_usage
         for attribute, metric in _METRICS.get(used.type, {}).items()
         if (quantity := getattr(used, attribute))

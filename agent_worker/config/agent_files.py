@@ -239,9 +239,7 @@ def _numbers(found: AgentFile) -> tuple[list[str], list[ConfigError]]:
                 )
             )
         elif number in numbers:
-            problems.append(
-                found.problem("agent_number_twice", ("numbers", index), f"{number} stands here twice.")
-            )
+            problems.append(found.problem("agent_number_twice", ("numbers", index), f"{number} stands here twice."))
         else:
             numbers.append(number)
     return numbers, problems
@@ -280,9 +278,7 @@ def _contradictions(found: AgentFile) -> list[ConfigError]:
     for index, tool in enumerate(agent.tools):
         if tool.name in seen:
             problems.append(
-                found.problem(
-                    "agent_tool_twice", ("tools", index), f"The tool {tool.name!r} is listed twice."
-                )
+                found.problem("agent_tool_twice", ("tools", index), f"The tool {tool.name!r} is listed twice.")
             )
         seen.add(tool.name)
     return problems

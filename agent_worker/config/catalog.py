@@ -132,9 +132,7 @@ def _clashes(files: list[AgentFile]) -> list[ConfigError]:
         name = found.agent.name
         if name in names:
             problems.append(
-                found.problem(
-                    "agent_name_twice", ("name",), f"{names[name].file} has an agent named {name!r} already."
-                )
+                found.problem("agent_name_twice", ("name",), f"{names[name].file} has an agent named {name!r} already.")
             )
         names.setdefault(name, found)
         for index, number in enumerate(found.agent.numbers):

@@ -18,9 +18,7 @@ class ConfigErrors(ConfigError):
     def __init__(self, problems: Iterable[ConfigError]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file or "", problem.line or 0)))
         count = len(self.problems)
-        super().__init__(
-            "config_invalid", f"{count} {'mistake' if count == 1 else 'mistakes'} in the configuration."
-        )
+        super().__init__("config_invalid", f"{count} {'mistake' if count == 1 else 'mistakes'} in the configuration.")
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)

@@ -55,9 +55,7 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
 def agent_layers(agent: AgentConfig) -> list[Layer]:
     """Return an agent's configuration as two layers: what is built in, and what its file says."""
     return [
-        Layer(
-            "default", AgentConfig(name=agent.name).model_dump(mode="json", by_alias=True, exclude_none=True)
-        ),
+        Layer("default", AgentConfig(name=agent.name).model_dump(mode="json", by_alias=True, exclude_none=True)),
         Layer("agent", agent.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)),
     ]
 

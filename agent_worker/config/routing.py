@@ -95,9 +95,7 @@ def _call_metadata(offer: CallOffer, ignored: list[str]) -> Mapping[str, Any]:
 
 def _why_nobody(offer: CallOffer, settings: Settings) -> str:
     dialed = (
-        "the room names no dialled number"
-        if offer.dialed_number is None
-        else "no agent answers the dialled number"
+        "the room names no dialled number" if offer.dialed_number is None else "no agent answers the dialled number"
     )
     default = (
         f"the default agent {settings.default_agent!r} is in no file"

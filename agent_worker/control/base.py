@@ -22,9 +22,7 @@ class ControlPlane(Protocol):
     async def record(self, facts: Sequence[Fact]) -> None:
         """Apply facts of one or several calls, in the order given; ids already applied change nothing."""
 
-    async def renew_leases(
-        self, call_ids: Sequence[str], *, worker_id: str, until: datetime
-    ) -> None:
+    async def renew_leases(self, call_ids: Sequence[str], *, worker_id: str, until: datetime) -> None:
         """Say that the workers of these calls are alive; a lease that runs out is swept."""
 
     async def finish_call(self, ended: CallEnded) -> None:

@@ -162,9 +162,7 @@ def _metadata(call: CallRecord) -> dict[str, Any]:
 
 
 def _voicemail(call: CallRecord, outcome: Outcome) -> dict[str, Any] | None:
-    verdicts = [
-        event["payload"].get("result") for event in call.events if event["event_type"] == "amd.result"
-    ]
+    verdicts = [event["payload"].get("result") for event in call.events if event["event_type"] == "amd.result"]
     if not verdicts and outcome is not Outcome.VOICEMAIL:
         return None
     left = any(event["event_type"] == "voicemail.message_left" for event in call.events)

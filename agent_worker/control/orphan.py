@@ -21,9 +21,7 @@ def has_content(path: Path) -> bool:
         return False
 
 
-def last_words(
-    call_id: str, scan: Scan, at: datetime, is_written: Callable[[Path], bool] = has_content
-) -> list[Fact]:
+def last_words(call_id: str, scan: Scan, at: datetime, is_written: Callable[[Path], bool] = has_content) -> list[Fact]:
     """Return the facts that end a lost call: what there is of the recording, the hangup, the end.
 
     Args:

@@ -251,9 +251,7 @@ class JournalShipper:
                 journal.complete = True
                 return True
         except OSError as error:
-            logger.warning(
-                "lost call not ended yet", extra={"call_id": journal.call_id, "error": type(error).__name__}
-            )
+            logger.warning("lost call not ended yet", extra={"call_id": journal.call_id, "error": type(error).__name__})
             return False
         finally:
             self._burials.discard(journal.path)

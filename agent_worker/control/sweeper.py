@@ -99,9 +99,7 @@ class Sweeper:
         for lease in expired:
             known = self._seen.get(lease.call_id)
             # a lease that was renewed and ran out again starts over
-            seen[lease.call_id] = (
-                known if known and known[0] == lease.lease_until else (lease.lease_until, now)
-            )
+            seen[lease.call_id] = known if known and known[0] == lease.lease_until else (lease.lease_until, now)
         self._seen = seen
         return [lease for lease in expired if now - seen[lease.call_id][1] >= self._grace]
 

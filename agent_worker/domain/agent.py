@@ -14,9 +14,7 @@ MAX_DURATION_SECONDS = 14_400
 class ConfigModel(BaseModel):
     """Base of every configuration object: camelCase on the wire, unknown keys refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
 class Intent(ConfigModel):
@@ -137,12 +135,8 @@ class SpokenFallbacks(ConfigModel):
 
     apology: str = Field("Sorry, I didn't catch that. Could you say it again?", max_length=500)
     hold: str = Field("One moment, please.", max_length=500)
-    goodbye: str = Field(
-        "I'm sorry, we have a technical problem. Please call again later. Goodbye.", max_length=500
-    )
-    max_duration: str = Field(
-        "I'm sorry, we have reached the longest a call can take. Goodbye.", max_length=500
-    )
+    goodbye: str = Field("I'm sorry, we have a technical problem. Please call again later. Goodbye.", max_length=500)
+    max_duration: str = Field("I'm sorry, we have reached the longest a call can take. Goodbye.", max_length=500)
 
 
 class BuiltinToolRef(ConfigModel):

@@ -158,13 +158,7 @@ class CallEnded(_Fact):
 
 
 Fact = Annotated[
-    CallOpened
-    | CallAnswered
-    | EventOccurred
-    | TranscriptSpoken
-    | UsageCounted
-    | RecordingChanged
-    | CallEnded,
+    CallOpened | CallAnswered | EventOccurred | TranscriptSpoken | UsageCounted | RecordingChanged | CallEnded,
     Field(discriminator="kind"),
 ]
 

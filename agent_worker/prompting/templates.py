@@ -28,9 +28,7 @@ def prompt(name: str, prompts_dir: Path) -> str:
             "prompt_not_found", f"There is no prompt {path}.", remedy=_nearest(name, prompts_dir)
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            "prompt_unreadable", f"{path} is not UTF-8 text.", remedy="Save it as UTF-8."
-        ) from error
+        raise ConfigError("prompt_unreadable", f"{path} is not UTF-8 text.", remedy="Save it as UTF-8.") from error
     except OSError as error:
         raise ConfigError(
             "prompt_unreadable",
@@ -52,8 +50,4 @@ def _nearest(name: str, prompts_dir: Path) -> str:
     close = get_close_matches(name, names, n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
-    return (
-        f"Write it, or use one of: {', '.join(names)}."
-        if names
-        else f"Write it; {prompts_dir}/ has no *.md yet."
-    )
+    return f"Write it, or use one of: {', '.join(names)}." if names else f"Write it; {prompts_dir}/ has no *.md yet."

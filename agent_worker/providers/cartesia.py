@@ -25,9 +25,7 @@ def make_tts(context: BuildContext) -> tts.TTS[Any]:
     wanted = context.agent.tts_options
     language = context.agent.intent.language.split("-")[0]
     options: dict[str, Any] = {
-        ours: wanted.provider_options[key]
-        for key, ours in PROVIDER_OPTIONS.items()
-        if key in wanted.provider_options
+        ours: wanted.provider_options[key] for key, ours in PROVIDER_OPTIONS.items() if key in wanted.provider_options
     }
     if context.agent.voice:
         options["voice"] = context.agent.voice

@@ -59,9 +59,7 @@ async def _type(agent: AgentConfig, configuration: Settings) -> int:
 async def _talk(agent: AgentConfig, configuration: Settings) -> int:
     require_providers(agent)
     sound = open_sound()
-    apart = configuration.model_copy(
-        update={"data_dir": configuration.data_dir / DESK_FOLDER, "database_url": ""}
-    )
+    apart = configuration.model_copy(update={"data_dir": configuration.data_dir / DESK_FOLDER, "database_url": ""})
     line = DeskLine(agent.name, sound)
     screen = Screen(Console())
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, line.caller_hangs_up)

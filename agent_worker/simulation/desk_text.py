@@ -89,9 +89,7 @@ class TextDesk:
         try:
             await result
         except APIError as error:
-            self._console.print(
-                f"       the model failed: {error}", style="red", highlight=False, markup=False
-            )
+            self._console.print(f"       the model failed: {error}", style="red", highlight=False, markup=False)
             return
         for event in result.events:
             if isinstance(event, ChatMessageEvent) and event.item.role == "assistant":
@@ -100,6 +98,4 @@ class TextDesk:
     def _tool(self, event: ToolExecutionUpdatedEvent) -> None:
         if event.update.type == "tool_call_started":
             call = event.update.function_call
-            self._console.print(
-                f"       {call.name}({call.arguments})", style="dim", highlight=False, markup=False
-            )
+            self._console.print(f"       {call.name}({call.arguments})", style="dim", highlight=False, markup=False)

@@ -68,9 +68,7 @@ async def subscribe(settings: Settings) -> None:
         await database.aclose()
 
 
-async def keep(
-    output_dir: Path, settings: Settings, control: EmbeddedControlPlane, call_id: str
-) -> Keepsakes | None:
+async def keep(output_dir: Path, settings: Settings, control: EmbeddedControlPlane, call_id: str) -> Keepsakes | None:
     """Write the call's files; returns None where the call left no report.
 
     Raises:
@@ -89,9 +87,7 @@ async def keep(
     return Keepsakes(report, events, files)
 
 
-def _write_all(
-    output_dir: Path, report: object, events: object, webhook: object, recording: Path
-) -> dict[str, Path]:
+def _write_all(output_dir: Path, report: object, events: object, webhook: object, recording: Path) -> dict[str, Path]:
     output_dir.mkdir(parents=True, exist_ok=True)
     files = {
         "report": _write(output_dir / REPORT, report),

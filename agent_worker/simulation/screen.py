@@ -44,9 +44,7 @@ class Screen:
         quiet: show the summary only.
     """
 
-    def __init__(
-        self, console: Console, *, quiet: bool = False, speaking: Callable[[], str] = lambda: ""
-    ) -> None:
+    def __init__(self, console: Console, *, quiet: bool = False, speaking: Callable[[], str] = lambda: "") -> None:
         self._console = console
         self._quiet = quiet
         self._speaking = speaking
@@ -85,9 +83,7 @@ class Screen:
             self._started = fact.at
         elif isinstance(fact, TranscriptSpoken):
             partial = fact.latency_status == "partial" and fact.ended_at is None
-            self._row(
-                f"t{fact.index}", fact.started_at, fact.source, fact.text, "…" if partial else _legs(fact)
-            )
+            self._row(f"t{fact.index}", fact.started_at, fact.source, fact.text, "…" if partial else _legs(fact))
         elif isinstance(fact, EventOccurred) and (name := SHOWN_EVENTS.get(fact.event_type)):
             detail = fact.payload.get("name") or fact.payload.get("destination") or ""
             self._row(fact.id, fact.at, "system", f"{name} {detail}".strip(), "")
@@ -102,9 +98,7 @@ class Screen:
             self._console.print(_line(*self._rows[key]), highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
-        lines: list[RenderableType] = [
-            _line(*row) for row in sorted(self._rows.values(), key=lambda row: row[0])
-        ]
+        lines: list[RenderableType] = [_line(*row) for row in sorted(self._rows.values(), key=lambda row: row[0])]
         who = self._speaking()
         status = {"agent": "agent speaks", "caller": "caller speaks"}.get(who, "")
         lines.append(Text(f"        {'●' if status else '○'} {status}", style=STYLES.get(who, "green")))

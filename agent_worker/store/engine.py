@@ -78,9 +78,7 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise ControlPlaneError(
-            "database_refused_value", "The database refuses a value.", retryable=False
-        ) from error
+        raise ControlPlaneError("database_refused_value", "The database refuses a value.", retryable=False) from error
     except (DBAPIError, PoolTimeoutError, OSError) as error:
         raise ControlPlaneError(
             "database_unavailable", f"The database did not answer ({_kind(error)}).", retryable=True

@@ -92,9 +92,7 @@ async def _apply_to_call(
     written = await insert_or_replace(
         connection, tables.transcript_entries, _transcript_rows(facts), newer_by="sequence"
     )
-    written += await insert_or_replace(
-        connection, tables.recordings, _recording_rows(facts), newer_by="sequence"
-    )
+    written += await insert_or_replace(connection, tables.recordings, _recording_rows(facts), newer_by="sequence")
     applied.events += [fact for fact in facts if isinstance(fact, EventOccurred) and fact.id in new_events]
     if is_new or changes or written or new_events:
         applied.calls.add(call_id)
@@ -114,10 +112,7 @@ async def _locked_row(
     found = (await connection.execute(query)).mappings().one_or_none()
     if found is not None:
         return dict(found), False
-    values = {
-        name: storable(value)
-        for name, value in first_row(call_id, facts, organization_id, lease_until).items()
-    }
+    values = {name: storable(value) for name, value in first_row(call_id, facts, organization_id, lease_until).items()}
     statement = insert(connection, tables.calls).on_conflict_do_nothing().returning(tables.calls.c.id)
     while True:
         made = (await connection.execute(statement, values)).scalar_one_or_none() is not None
@@ -137,9 +132,7 @@ async def _free_moment(connection: AsyncConnection, row: dict[str, Any], changes
     calls = tables.calls.c
     while await connection.scalar(
         select(
-            exists().where(
-                calls.organization_id == organization_id, calls.created_at == moment, calls.id != row["id"]
-            )
+            exists().where(calls.organization_id == organization_id, calls.created_at == moment, calls.id != row["id"])
         )
     ):
         moment += MICROSECOND
@@ -179,8 +172,7 @@ def _event_rows(facts: list[Fact]) -> list[dict[str, Any]]:
 def _transcript_rows(facts: list[Fact]) -> list[dict[str, Any]]:
     latest = {fact.index: fact for fact in facts if isinstance(fact, TranscriptSpoken)}
     return [
-        {**fact.model_dump(exclude={"id", "at", "kind"}), "sequence": sequence_of(fact)}
-        for fact in latest.values()
+        {**fact.model_dump(exclude={"id", "at", "kind"}), "sequence": sequence_of(fact)} for fact in latest.values()
     ]
 
 

@@ -153,11 +153,7 @@ async def transcript(connection: AsyncConnection, call_id: str) -> list[Record]:
 
 async def call_transfers(connection: AsyncConnection, call_id: str) -> list[Record]:
     """Return the contract's CallTransfers of a call, all attempts in order."""
-    query = (
-        select(transfers)
-        .where(transfers.c.call_id == call_id)
-        .order_by(transfers.c.created_at, transfers.c.id)
-    )
+    query = select(transfers).where(transfers.c.call_id == call_id).order_by(transfers.c.created_at, transfers.c.id)
     found = []
     for row in await _all(connection, query):
         transfer = {name: value for name, value in row.items() if name != "call_id"}
@@ -252,8 +248,6 @@ async def _all(connection: AsyncConnection, query: Select[Any]) -> list[Record]:
     return [dict(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def _one(
-    connection: AsyncConnection, table: Table, call_id: str, *, key: str = "call_id"
-) -> Record | None:
+async def _one(connection: AsyncConnection, table: Table, call_id: str, *, key: str = "call_id") -> Record | None:
     found = (await connection.execute(select(table).where(table.c[key] == call_id))).mappings().one_or_none()
     return None if found is None else dict(found)

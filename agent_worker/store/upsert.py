@@ -42,9 +42,7 @@ async def insert_or_replace(
         return 0
     statement = insert(connection, table)
     keys: list[Column[Any]] = list(table.primary_key.columns)
-    replaced = {
-        column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key
-    }
+    replaced = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
     newer = None if newer_by is None else func.coalesce(table.c[newer_by], -1) < statement.excluded[newer_by]
     upsert = statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=newer)
     written = 0

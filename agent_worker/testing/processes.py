@@ -165,6 +165,4 @@ async def wait_until_listening(
                 return
     except TimeoutError:
         pass
-    raise RuntimeError(
-        f"{process.name} does not listen on {port} (exit code {process.exit_code}):\n{process.tail()}"
-    )
+    raise RuntimeError(f"{process.name} does not listen on {port} (exit code {process.exit_code}):\n{process.tail()}")

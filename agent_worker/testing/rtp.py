@@ -136,9 +136,7 @@ def assemble(packets: list[Packet]) -> Heard:
     for offset, packet in zip(offsets, packets, strict=True):
         pcm[offset : offset + len(packet.payload)] = pcmu_decode(packet.payload)
     order = np.argsort(np.array(offsets), kind="stable")
-    return Heard(
-        pcm, np.array(offsets, dtype=np.int64)[order], np.array([p.arrived_at for p in packets])[order]
-    )
+    return Heard(pcm, np.array(offsets, dtype=np.int64)[order], np.array([p.arrived_at for p in packets])[order])
 
 
 @dataclass
@@ -302,9 +300,7 @@ class RtpStream(asyncio.DatagramProtocol):
 
     def _send(self, payload_type: int, payload: bytes, timestamp: int, *, marker: bool) -> None:
         clock = self._clock
-        head = _HEADER.pack(
-            0x80, payload_type | (0x80 if marker else 0), clock.sequence, timestamp, clock.ssrc
-        )
+        head = _HEADER.pack(0x80, payload_type | (0x80 if marker else 0), clock.sequence, timestamp, clock.ssrc)
         clock.sequence = (clock.sequence + 1) % 2**16
         if self._transport is not None and self._remote is not None:
             self._transport.sendto(head + payload, self._remote)

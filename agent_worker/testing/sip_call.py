@@ -145,10 +145,7 @@ class SipCall:
         async with asyncio.timeout(timeout):
             while True:
                 last = self.media.loud_at[-1] if self.media.loud_at else 0.0
-                if (
-                    time.monotonic() - max(last, begun - 3600 if last else begun) >= seconds
-                    or self.ended.is_set()
-                ):
+                if time.monotonic() - max(last, begun - 3600 if last else begun) >= seconds or self.ended.is_set():
                     return last
                 await asyncio.sleep(0.02)
 
@@ -283,9 +280,7 @@ class SipCall:
                 self.dialog.reply(self.dialog.invite, 487, "Request Terminated")
                 self._end(487, "Request Terminated")
         elif message.method == "INVITE":
-            self.dialog.reply(
-                message, 200, "OK", body=audio_offer(self.dialog.local[0], self.media.port, version=2)
-            )
+            self.dialog.reply(message, 200, "OK", body=audio_offer(self.dialog.local[0], self.media.port, version=2))
         elif message.method == "REFER":
             self._own(self._treat_refer(message))
         else:

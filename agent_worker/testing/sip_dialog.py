@@ -47,14 +47,10 @@ class SipDialog:
         self._cseq += 1
         allow = ("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, REFER, NOTIFY")
         body = audio_offer(self.local[0], media_port)
-        self.invite = self.build(
-            "INVITE", headers=(allow, *extra, ("Content-Type", "application/sdp")), body=body
-        )
+        self.invite = self.build("INVITE", headers=(allow, *extra, ("Content-Type", "application/sdp")), body=body)
         self.transmit(self.invite)
 
-    def build(
-        self, method: str, *, cseq: int | None = None, headers: Headers = (), body: bytes = b""
-    ) -> SipMessage:
+    def build(self, method: str, *, cseq: int | None = None, headers: Headers = (), body: bytes = b"") -> SipMessage:
         """Return a request of this dialog, with the current sequence number unless one is given."""
         base = [
             ("Via", f"SIP/2.0/UDP {self.local[0]}:{self.local[1]};branch={new_branch()};rport"),
@@ -71,9 +67,7 @@ class SipDialog:
         """Return a CANCEL or a refusal's ACK: both share the INVITE's branch (RFC 3261 9.1, 17.1.1.3)."""
         assert self.invite is not None
         kept = [
-            (name, value)
-            for name, value in self.invite.headers
-            if name in ("Via", "Max-Forwards", "From", "Call-ID")
+            (name, value) for name, value in self.invite.headers if name in ("Via", "Max-Forwards", "From", "Call-ID")
         ]
         closing = [("To", to or self.remote_party), ("CSeq", f"{self.invite.cseq} {method}")]
         return SipMessage(f"{method} {self.target} SIP/2.0", kept + closing)
@@ -117,9 +111,7 @@ class SipDialog:
             waiting.set_result(message)
         return True
 
-    def reply(
-        self, request: SipMessage, status: int, reason: str, *, extra: Headers = (), body: bytes = b""
-    ) -> None:
+    def reply(self, request: SipMessage, status: int, reason: str, *, extra: Headers = (), body: bytes = b"") -> None:
         """Answer a request, and remember the answer for its retransmissions."""
         tag = self.local_party.rpartition(";tag=")[2]
         reply = request.respond(status, reason, tag=tag if status > 100 else "", extra=extra)

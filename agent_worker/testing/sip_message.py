@@ -77,11 +77,7 @@ class SipMessage:
     @property
     def method(self) -> str:
         """Method of a request, and of the request a response answers."""
-        return (
-            self.header("CSeq").partition(" ")[2].strip()
-            if self.is_response
-            else self.start_line.split(" ")[0]
-        )
+        return self.header("CSeq").partition(" ")[2].strip() if self.is_response else self.start_line.split(" ")[0]
 
     @property
     def cseq(self) -> int:
@@ -97,11 +93,7 @@ class SipMessage:
         self, status: int, reason: str, *, tag: str = "", extra: tuple[tuple[str, str], ...] = ()
     ) -> SipMessage:
         """Return a response: Via, From, To, Call-ID and CSeq copied, a To tag added if missing."""
-        headers = [
-            (name, value)
-            for name, value in self.headers
-            if name.lower() in ("via", "from", "call-id", "cseq")
-        ]
+        headers = [(name, value) for name, value in self.headers if name.lower() in ("via", "from", "call-id", "cseq")]
         to = self.header("To")
         if tag and ";tag=" not in to:
             to += f";tag={tag}"
@@ -136,9 +128,7 @@ def new_branch() -> str:
 
 def digest_credentials(challenge: str, method: str, uri: str, username: str, password: str) -> str:
     """Return the Authorization value that answers a Digest challenge (MD5, with or without qop=auth)."""
-    fields = {
-        key: quoted or bare for key, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', challenge)
-    }
+    fields = {key: quoted or bare for key, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', challenge)}
     realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
     first = _md5(f"{username}:{realm}:{password}")
     second = _md5(f"{method}:{uri}")

@@ -40,9 +40,7 @@ class SipPhone(asyncio.DatagramProtocol):
     async def __aenter__(self) -> Self:
         """Bind the SIP port."""
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: self, local_addr=(self._host, self._wanted_port)
-        )
+        transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(self._host, self._wanted_port))
         self._transport = transport
         return self
 

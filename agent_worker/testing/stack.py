@@ -250,9 +250,7 @@ class LiveKitStack:
 
     async def forget_number(self, inbound: Inbound) -> None:
         """Delete the rule and the trunk."""
-        await self.lk.sip.delete_dispatch_rule(
-            api.DeleteSIPDispatchRuleRequest(sip_dispatch_rule_id=inbound.rule_id)
-        )
+        await self.lk.sip.delete_dispatch_rule(api.DeleteSIPDispatchRuleRequest(sip_dispatch_rule_id=inbound.rule_id))
         await self.lk.sip.delete_trunk(api.DeleteSIPTrunkRequest(sip_trunk_id=inbound.trunk_id))
 
     async def outbound_trunk(self, address: str, number: str = "+15550100") -> str:
@@ -269,9 +267,7 @@ class LiveKitStack:
 
     async def participants(self, room: str) -> list[api.ParticipantInfo]:
         """Return who is in a room."""
-        return list(
-            (await self.lk.room.list_participants(api.ListParticipantsRequest(room=room))).participants
-        )
+        return list((await self.lk.room.list_participants(api.ListParticipantsRequest(room=room))).participants)
 
     async def delete_room(self, room: str) -> None:
         """Delete a room; its calls are hung up. A room that is gone already is no error."""

@@ -65,9 +65,7 @@ def synthetic_voice(text: str, rate: int) -> Pcm:
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     chance = np.random.default_rng(seed)
     vowels = sum(
-        1
-        for a, b in zip(" " + text.lower(), text.lower() + " ", strict=True)
-        if b in "aeiouy" and a not in "aeiouy"
+        1 for a, b in zip(" " + text.lower(), text.lower() + " ", strict=True) if b in "aeiouy" and a not in "aeiouy"
     )
     pieces: list[np.ndarray] = []
     phase = 0.0

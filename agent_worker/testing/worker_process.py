@@ -57,9 +57,7 @@ class WorkerProcess:
         self.data_dir.mkdir(exist_ok=True)
         for agent in agents:
             # JSON is YAML.
-            (self.agents_dir / f"{agent['name']}.yaml").write_text(
-                json.dumps(agent, indent=2, ensure_ascii=False)
-            )
+            (self.agents_dir / f"{agent['name']}.yaml").write_text(json.dumps(agent, indent=2, ensure_ascii=False))
         self.env = {
             "AGENT_WORKER_AGENT_NAME": agent_name,
             "AGENT_WORKER_AGENTS_DIR": str(self.agents_dir),
@@ -131,9 +129,7 @@ class WorkerProcess:
             if health is not None and health["http_status"] == 200:
                 return
             await asyncio.sleep(0.1)
-        raise RuntimeError(
-            f"the worker is not ready (exit code {self.process.exit_code}):\n{self.process.tail()}"
-        )
+        raise RuntimeError(f"the worker is not ready (exit code {self.process.exit_code}):\n{self.process.tail()}")
 
     async def terminate(self, timeout: float = 60.0) -> int:
         """Send TERM and return the exit code, as an orderly stop.

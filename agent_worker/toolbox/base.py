@@ -81,9 +81,7 @@ class FromConfig:
         entries = config.get(self.key)
         if not isinstance(entries, list):
             return []
-        found = [
-            entry.get(self.field) if self.field and isinstance(entry, Mapping) else entry for entry in entries
-        ]
+        found = [entry.get(self.field) if self.field and isinstance(entry, Mapping) else entry for entry in entries]
         return [value for value in found if isinstance(value, str)]
 
 
@@ -91,9 +89,7 @@ ToolFunction = Callable[..., Awaitable[str]]
 F = TypeVar("F", bound=ToolFunction)
 
 
-def tool(
-    *, name: str | None = None, timeout_seconds: float = 10.0, ends_turn: bool = False
-) -> Callable[[F], F]:
+def tool(*, name: str | None = None, timeout_seconds: float = 10.0, ends_turn: bool = False) -> Callable[[F], F]:
     """Mark a function of a file in `tools/` as a tool; its docstring is what the model reads."""
 
     def mark(function: F) -> F:

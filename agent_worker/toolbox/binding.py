@@ -98,9 +98,7 @@ async def _run(tool: LoadedTool, control: CallControl, raw: Mapping[str, object]
         work = group.create_task(_guarded(tool, control, arguments))
         over = group.create_task(control.ended.wait())
         try:
-            await asyncio.wait(
-                {work, over}, timeout=tool.meta.timeout_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({work, over}, timeout=tool.meta.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not work.done() and over.done():
                 await asyncio.wait({work}, timeout=END_GRACE_SECONDS)
             done, ended = work.done(), over.done()

@@ -76,9 +76,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     for parameter in parameters[1:]:
         name = parameter.name
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name not in hints:
-            raise ValueError(
-                f"argument {name!r} needs a type: str, int, float, bool, Literal or Optional of these"
-            )
+            raise ValueError(f"argument {name!r} needs a type: str, int, float, bool, Literal or Optional of these")
         if name not in told:
             raise ValueError(f"argument {name!r} is not described in the docstring's Args")
         hint, choice = _split(hints[name])
@@ -96,9 +94,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         "required": required,
         "additionalProperties": False,
     }
-    arguments = create_model(
-        f"{function.__name__}_arguments", __config__=ConfigDict(extra="forbid"), **fields
-    )
+    arguments = create_model(f"{function.__name__}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
     return Signature(description, schema, arguments, choices)
 
 
@@ -122,9 +118,7 @@ def _schema(name: str, hint: Any) -> dict[str, Any]:
         if len(kinds_of) == 1:
             inner = _schema(name, kinds_of[0])
             return {**inner, "type": [inner["type"], "null"]} if "enum" not in inner else inner
-    raise ValueError(
-        f"argument {name!r} has a type no model can fill in; use str, int, float, bool or Literal"
-    )
+    raise ValueError(f"argument {name!r} has a type no model can fill in; use str, int, float, bool or Literal")
 
 
 def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:

@@ -91,9 +91,7 @@ async def refresh_report(
         )
 
 
-def _report_rows(
-    call: Record, report: Record, endpoints: Sequence[Record], now: datetime
-) -> list[dict[str, Any]]:
+def _report_rows(call: Record, report: Record, endpoints: Sequence[Record], now: datetime) -> list[dict[str, Any]]:
     event_id = "evt_" + _digest(call["ended_by"], "call.report")
     # the report was made when the call ended, and says so itself, in wire form
     payload = call_report_payload(report, call, event_id=event_id, occurred_at=report["created_at"])

@@ -43,9 +43,7 @@ def binaries() -> StackBinaries:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def session_rig(
-    binaries: StackBinaries, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Rig]:
+async def session_rig(binaries: StackBinaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """LiveKit and the stand-ins, for the whole test session."""
     folder = tmp_path_factory.mktemp("stack")
     async with LiveKitStack(binaries, folder) as stack, ProviderStandIns() as providers:

@@ -73,13 +73,9 @@ class Rig:
     ) -> AsyncIterator[WorkerProcess]:
         """Run a worker whose agents answer their numbers (or `numbers`); its trunk and rule go with it."""
         content = list(agents) or [self.agent(numbers=[self.next_number()])]
-        answered = (
-            list(numbers) if numbers is not None else [n for a in content for n in a.get("numbers", [])]
-        )
+        answered = list(numbers) if numbers is not None else [n for a in content for n in a.get("numbers", [])]
         name = f"phone-agent-{answered[0][1:]}"
-        worker = WorkerProcess(
-            folder, self.stack.env | self.providers.env | dict(env or {}), content, agent_name=name
-        )
+        worker = WorkerProcess(folder, self.stack.env | self.providers.env | dict(env or {}), content, agent_name=name)
         inbound = await self.stack.route_number(answered, name, metadata=metadata)
         try:
             async with worker:
@@ -102,9 +98,7 @@ class Rig:
                 found = []
                 for row in page["calls"]:
                     detail = await queries.call_detail(connection, row["id"])
-                    found.append(
-                        (detail or {}) | {"events": await queries.call_events(connection, row["id"])}
-                    )
+                    found.append((detail or {}) | {"events": await queries.call_events(connection, row["id"])})
                 return found
         finally:
             await database.aclose()
@@ -112,9 +106,7 @@ class Rig:
     def script(self) -> None:
         """Teach the stand-ins the caller's lines and the answers to them."""
         for line in CALLER_LINES:
-            self.providers.deepgram.register_clip(
-                line, render(line, PHONE_RATE, voice=CALLER_VOICE), PHONE_RATE
-            )
+            self.providers.deepgram.register_clip(line, render(line, PHONE_RATE, voice=CALLER_VOICE), PHONE_RATE)
         self.providers.openai.rules = list(REPLIES)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from agent_worker.errors import ControlPlaneError
 from agent_worker.testing.audio import ClipMatch, locate, speech_segments
 from agent_worker.testing.rtp import Playback
 from agent_worker.testing.sip_phone import SipCall
@@ -79,15 +80,19 @@ async def eventually(
         await asyncio.sleep(0.1)
 
 
-async def ended_calls(
-    rig: Rig, worker: WorkerProcess, count: int = 1, seconds: float = 15.0
-) -> list[dict[str, Any]]:
+async def ended_calls(rig: Rig, worker: WorkerProcess, count: int = 1, seconds: float = 15.0) -> list[dict[str, Any]]:
     """Return the worker's calls once `count` of them are over and reported."""
 
     def over(calls: Sequence[Mapping[str, Any]]) -> bool:
         return sum(call["ended_at"] is not None and call["report"] is not None for call in calls) >= count
 
-    calls = await eventually(lambda: rig.calls(worker), seconds=seconds, until=over)
+    async def read() -> list[dict[str, Any]]:
+        try:
+            return await rig.calls(worker)
+        except ControlPlaneError:
+            return []  # the database is away, or not there yet
+
+    calls = await eventually(read, seconds=seconds, until=over)
     assert over(calls), describe(calls) + worker.log()[-4000:]
     return calls
 

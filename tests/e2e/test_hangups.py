@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from pathlib import Path
 
@@ -33,7 +34,7 @@ async def test_silence_is_reprompted_then_ended(rig: Rig, tmp_path: Path) -> Non
 
     places = [find(call, text).offset for text in (GREETING, *IDLE["messages"], IDLE["goodbye"])]
     assert places == sorted(places)
-    assert all(later - earlier > 2.0 for earlier, later in zip(places, places[1:], strict=False))
+    assert all(later - earlier > 2.0 for earlier, later in itertools.pairwise(places))
     assert find(call, IDLE["goodbye"]).missing_tail == 0
     assert (row["status"], reason(row)) == ("ended", "idle")
 

@@ -70,11 +70,7 @@ def check_channels(path: Path, row: dict) -> None:
     """The caller speaks on the left only, the agent on the right only."""
     with av.open(str(path)) as container:
         resampler = av.AudioResampler("s16", "stereo", 16_000)
-        frames = [
-            out.to_ndarray().reshape(-1, 2)
-            for f in container.decode(audio=0)
-            for out in resampler.resample(f)
-        ]
+        frames = [out.to_ndarray().reshape(-1, 2) for f in container.decode(audio=0) for out in resampler.resample(f)]
     audio = np.concatenate(frames)
     left, right = dbfs(audio[:, 0]), dbfs(audio[:, 1])
     assert left > -45
@@ -116,9 +112,7 @@ async def test_five_calls_at_once_each_reach_their_own_agent(rig: Rig, tmp_path:
         rig.worker(*agents, folder=tmp_path, env={"AGENT_WORKER_CALL_SLOTS": "5"}) as worker,
         rig.phone() as phone,
     ):
-        calls = [
-            await phone.dial(agent["numbers"][0], from_=f"+1555700{i}") for i, agent in enumerate(agents)
-        ]
+        calls = [await phone.dial(agent["numbers"][0], from_=f"+1555700{i}") for i, agent in enumerate(agents)]
         await asyncio.gather(*(greeted(call) for call in calls))
         await asyncio.gather(*(ask(call, CALLER_LINES[0]) for call in calls))
         await asyncio.gather(*(call.hang_up() for call in calls))

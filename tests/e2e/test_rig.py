@@ -24,9 +24,7 @@ async def test_phone_hears_a_greeting_and_a_turn(rig: Rig, tmp_path: Path) -> No
     inbound = await rig.stack.route_number([number], "plain")
     env = rig.stack.env | rig.providers.env | {"BENCH_GREETING": GREETING, "BENCH_AGENT_NAME": "plain"}
     command = [sys.executable, "-m", "bench.plain_worker", "start"]
-    worker = await ChildProcess.start(
-        "plain", command, log_dir=tmp_path, env=clean_environment(env), cwd=ROOT
-    )
+    worker = await ChildProcess.start("plain", command, log_dir=tmp_path, env=clean_environment(env), cwd=ROOT)
     try:
         async with rig.phone() as phone:
             # A call that comes before any worker is registered stays without one.

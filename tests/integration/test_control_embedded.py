@@ -26,9 +26,7 @@ from agent_worker.store.engine import Database
 from tests.call_facts import CallStory, whole_call
 from tests.integration.test_store import control_on, databases
 
-OFFER = CallOffer(
-    call_id="call-1", direction=Direction.INBOUND, room_name="room-1", dialed_number="+12015550199"
-)
+OFFER = CallOffer(call_id="call-1", direction=Direction.INBOUND, room_name="room-1", dialed_number="+12015550199")
 
 
 async def _add_endpoint(control: EmbeddedControlPlane, **fields: Any) -> None:
@@ -143,11 +141,7 @@ async def test_the_end_of_a_call_writes_its_deliveries_once(kind: str, tmp_path:
     ]
     assert all(row["status"] == "pending" and row["next_attempt_at"] for row in first)
     full, short = (
-        next(
-            row["payload"]
-            for row in first
-            if row["event"] == "call.report" and row["endpoint_id"] == endpoint
-        )
+        next(row["payload"] for row in first if row["event"] == "call.report" and row["endpoint_id"] == endpoint)
         for endpoint in ("wh_1", "wh_3")
     )
     assert (full["type"], full["outcome"], full["metadata"]["from"]) == (

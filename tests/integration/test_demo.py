@@ -72,9 +72,7 @@ def test_the_call_is_understood_answered_and_ended_by_the_agent(demo: tuple[Path
     caller = [entry["text"] for entry in entries if entry["source"] == "user"]
     agent = " ".join(entry["text"] for entry in entries if entry["source"] == "agent")
     assert len(caller) == len(CALLER_LINES)
-    assert all(
-        word in text for word, text in zip(("saturday", "service", "sales", "goodbye"), caller, strict=True)
-    )
+    assert all(word in text for word, text in zip(("saturday", "service", "sales", "goodbye"), caller, strict=True))
     for answer in ("On Saturday we are open", "eighty five dollars", "simulated line", "Goodbye."):
         assert answer in agent
     assert report["outcome"] == "completed"

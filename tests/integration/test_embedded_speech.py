@@ -131,9 +131,7 @@ async def test_without_a_synthesiser_recorded_sentences_are_spoken(monkeypatch: 
     known = await voice.synthesize("What would you like to know?").collect()
     unknown = await voice.synthesize("Colourless green ideas sleep furiously.").collect()
     assert known.duration > 0.5
-    assert unknown.duration == pytest.approx(
-        len(ClipLibrary(CLIPS_FOLDER).pcm(NO_VOICE) or b"") / 32_000, abs=0.1
-    )
+    assert unknown.duration == pytest.approx(len(ClipLibrary(CLIPS_FOLDER).pcm(NO_VOICE) or b"") / 32_000, abs=0.1)
 
 
 @needs_flite

@@ -128,9 +128,7 @@ def _names(folder: Path) -> list[str]:
 class Unreliable:
     """A control plane that fails as it is told, in front of a real one."""
 
-    def __init__(
-        self, control: EmbeddedControlPlane, fails: Callable[[Sequence[Fact]], Exception | None]
-    ) -> None:
+    def __init__(self, control: EmbeddedControlPlane, fails: Callable[[Sequence[Fact]], Exception | None]) -> None:
         self._control = control
         self._fails = fails
         self.failures = 0
@@ -283,9 +281,7 @@ async def test_one_fact_that_is_refused_for_good_takes_no_other_with_it(rig: Rig
 
 async def test_a_journal_that_always_fails_does_not_keep_the_others(rig: Rig) -> None:
     """An unexpected error in one call's delivery is that call's alone."""
-    control = Unreliable(
-        rig.control, lambda facts: RuntimeError("odd") if facts[0].call_id == "bad" else None
-    )
+    control = Unreliable(rig.control, lambda facts: RuntimeError("odd") if facts[0].call_id == "bad" else None)
     rig.write(whole_call("bad").facts, "bad")
     for number in range(3):
         rig.write(whole_call(f"call-{number}").facts, f"call-{number}")

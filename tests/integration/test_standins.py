@@ -80,9 +80,7 @@ async def test_nova_recognises_a_registered_clip_after_its_delay(
     assert _finals(events) == [LINE]
     kinds = [event.type for event in events]
     assert stt.SpeechEventType.INTERIM_TRANSCRIPT in kinds
-    assert kinds.index(stt.SpeechEventType.START_OF_SPEECH) < kinds.index(
-        stt.SpeechEventType.FINAL_TRANSCRIPT
-    )
+    assert kinds.index(stt.SpeechEventType.START_OF_SPEECH) < kinds.index(stt.SpeechEventType.FINAL_TRANSCRIPT)
     ended = providers.sightings.of("deepgram", "speech_ended")[0].at
     assert providers.sightings.of("deepgram", "final")[0].at - ended >= 0.2
 
@@ -160,9 +158,7 @@ async def test_rules_choose_words_and_tool_calls(providers: ProviderStandIns) ->
 
     context = _context("Goodbye")
     context.items.append(llm.FunctionCall(call_id="c1", name="end_call", arguments="{}"))
-    context.items.append(
-        llm.FunctionCallOutput(call_id="c1", name="end_call", output="ended: x", is_error=False)
-    )
+    context.items.append(llm.FunctionCallOutput(call_id="c1", name="end_call", output="ended: x", is_error=False))
     assert (await _reply(plugin, context))[0] == "Take care."
 
 
@@ -246,9 +242,7 @@ async def test_faults_are_set_from_another_process_over_http(
         assert (answer.status, (await answer.json())["fault"]) == (200, "http500")
     async with http.get(f"{providers.openai.base_url}/models") as answer:
         assert answer.status == 500
-    async with http.post(
-        f"{providers.control_url}/__control", json={"service": "openai", "fault": "slow"}
-    ) as answer:
+    async with http.post(f"{providers.control_url}/__control", json={"service": "openai", "fault": "slow"}) as answer:
         assert answer.status == 422
     async with http.get(f"{providers.control_url}/__log") as answer:
         assert [(e["kind"], e["text"]) for e in await answer.json()] == [

@@ -128,9 +128,7 @@ def _deliveries(facts: Sequence[Fact]) -> st.SearchStrategy[list[list[Fact]]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.data())
-def test_order_and_repetition_change_nothing(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_order_and_repetition_change_nothing(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Facts of two calls, delivered in any order, in any batches and more than once, leave the same rows."""
     second = whole_call("call-2", start=START + timedelta(hours=1))
     facts = [*whole_call().facts, *second.facts]
@@ -189,9 +187,7 @@ async def test_an_analysed_report_is_left_alone(kind: str, tmp_path: Path) -> No
         with_url = control._settings.database
         database = Database(with_url)
         async with database.write() as connection:
-            await connection.execute(
-                tables.reports.update().values(analysis_status="completed", summary="Analysed.")
-            )
+            await connection.execute(tables.reports.update().values(analysis_status="completed", summary="Analysed."))
         await database.aclose()
         await control.record([story.said(0, "user", "Hello?")])
         async with control.reading() as connection:
@@ -202,9 +198,7 @@ async def test_an_analysed_report_is_left_alone(kind: str, tmp_path: Path) -> No
 
 
 @databases
-async def test_calls_of_one_microsecond_are_told_apart_and_paged_without_loss(
-    kind: str, tmp_path: Path
-) -> None:
+async def test_calls_of_one_microsecond_are_told_apart_and_paged_without_loss(kind: str, tmp_path: Path) -> None:
     """A cursor is a time: calls that open at the same moment get times of their own, and paging misses none."""
     async with control_on(kind, tmp_path) as control:
         for number in range(7):

@@ -63,13 +63,12 @@ def test_processes_that_start_at_once_migrate_once(kind: str, tmp_path: Path, ro
     program = "import sys; from agent_worker.store.migrate import upgrade; upgrade(sys.argv[1])"
     with fresh_database(kind, tmp_path / "not" / "there" / "yet") as url:
         started = [
-            subprocess.Popen([sys.executable, "-c", program, url], cwd=root, stderr=subprocess.PIPE)
-            for _ in range(6)
+            subprocess.Popen([sys.executable, "-c", program, url], cwd=root, stderr=subprocess.PIPE) for _ in range(6)
         ]
         problems = [process.communicate(timeout=120)[1].decode() for process in started]
-        assert [
-            (process.returncode, problem) for process, problem in zip(started, problems, strict=True)
-        ] == [(0, "")] * 6
+        assert [(process.returncode, problem) for process, problem in zip(started, problems, strict=True)] == [
+            (0, "")
+        ] * 6
         with _engine(url).connect() as connection:
             assert set(tables.metadata.tables) <= set(inspect(connection).get_table_names())
             assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1

@@ -90,9 +90,6 @@ def test_shipped_files_name_no_machine_and_no_registry() -> None:
     ]
     for folder in ("agent_worker", "tools", "prompts", "agents", "docs", "tests", "bench", ".ci", "deploy"):
         for path in sorted((ROOT / folder).rglob("*")):
-            if (
-                path.suffix in {".py", ".md", ".yaml", ".toml", ".sh", ".conf", ".service", ""}
-                and path.is_file()
-            ):
+            if path.suffix in {".py", ".md", ".yaml", ".toml", ".sh", ".conf", ".service", ""} and path.is_file():
                 text = path.read_text(encoding="utf-8", errors="ignore")
                 assert [word for word in words if word in text] == [], name_of(path)

@@ -107,9 +107,7 @@ def test_start_without_livekit_says_what_to_set(command: str) -> None:
 
     assert shown.returncode == 2
     assert shown.stdout == ""
-    assert shown.stderr.startswith(
-        "error: LIVEKIT_URL and LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set."
-    )
+    assert shown.stderr.startswith("error: LIVEKIT_URL and LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set.")
     assert "demo" in shown.stderr
     assert len(shown.stderr.splitlines()) == 1
 

@@ -24,9 +24,7 @@ def test_counts_and_seconds_are_added() -> None:
     first = "....\n===== 2 failed, 300 passed, 1 skipped, 1 warning in 61.50s (0:01:01) =====\n"
     second = "= 20 passed, 2 errors in 100.25s =\nmake: *** [e2e] Error 1\n"
 
-    assert (
-        summed(first, second) == "===== 2 failed, 320 passed, 1 skipped, 1 warning, 2 errors in 161.75s ====="
-    )
+    assert summed(first, second) == "===== 2 failed, 320 passed, 1 skipped, 1 warning, 2 errors in 161.75s ====="
 
 
 def test_a_quiet_run_counts_too() -> None:

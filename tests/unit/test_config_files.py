@@ -59,9 +59,7 @@ def test_an_unknown_key_names_line_and_nearest_key(tmp_path: Path) -> None:
 
 def test_an_unknown_key_of_a_group_names_the_groups_keys(tmp_path: Path) -> None:
     """In a group the nearest key is looked for in that group."""
-    path = write(
-        tmp_path, "name: desk\nsystemPrompt: x\nidleRePrompts:\n  enabled: true\n  delayMS: 5\n  wait: 3\n"
-    )
+    path = write(tmp_path, "name: desk\nsystemPrompt: x\nidleRePrompts:\n  enabled: true\n  delayMS: 5\n  wait: 3\n")
 
     told = problems(path)
 
@@ -99,9 +97,7 @@ def test_a_number_without_quotes_is_told_to_be_quoted(tmp_path: Path) -> None:
     """YAML reads +1201… as an integer; the remedy is the quoted number."""
     path = write(tmp_path, "name: desk\nsystemPrompt: x\nnumbers:\n  - +12015550123\n")
 
-    assert problems(path) == [
-        'desk.yaml:4: numbers[0] must be text, is 12015550123. Put it in quotes: "+12015550123".'
-    ]
+    assert problems(path) == ['desk.yaml:4: numbers[0] must be text, is 12015550123. Put it in quotes: "+12015550123".']
 
 
 @pytest.mark.parametrize(

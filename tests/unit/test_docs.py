@@ -156,8 +156,7 @@ def test_the_trunk_and_the_rule_are_what_livekit_reads() -> None:
     )
 
     assert (
-        list(trunk.trunk.numbers)
-        == AgentCatalog.load(ROOT / "agents", ROOT / "prompts").agents["front-desk"].numbers
+        list(trunk.trunk.numbers) == AgentCatalog.load(ROOT / "agents", ROOT / "prompts").agents["front-desk"].numbers
     )
     assert trunk.trunk.allowed_addresses
     assert rule.dispatch_rule.trunk_ids

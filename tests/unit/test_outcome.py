@@ -33,9 +33,7 @@ def test_every_reason_has_an_outcome_and_a_sentence(reason: Reason) -> None:
         (Reason.CALL_TRANSFER, True, True, Outcome.TRANSFERRED),
     ],
 )
-def test_outcome_follows_from_reason_and_speech(
-    reason: Reason, answered: bool, spoke: bool, outcome: Outcome
-) -> None:
+def test_outcome_follows_from_reason_and_speech(reason: Reason, answered: bool, spoke: bool, outcome: Outcome) -> None:
     """Whether anybody spoke tells a call that was held from one that was abandoned."""
     assert outcome_of(reason, answered=answered, user_spoke=spoke) is outcome
 
@@ -52,9 +50,7 @@ def test_what_was_collected_names_the_outcome() -> None:
 
 def test_a_transfer_that_worked_outweighs_how_the_call_ended() -> None:
     """Once a person took over, a failure of ours afterwards does not undo the transfer."""
-    outcome = outcome_of(
-        Reason.WORKER_LOST, answered=True, user_spoke=True, transfer_statuses=["failed", "completed"]
-    )
+    outcome = outcome_of(Reason.WORKER_LOST, answered=True, user_spoke=True, transfer_statuses=["failed", "completed"])
     assert outcome is Outcome.TRANSFERRED
 
 

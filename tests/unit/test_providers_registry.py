@@ -18,9 +18,7 @@ KEYS = {"DEEPGRAM_API_KEY": "dg", "OPENAI_API_KEY": "oa", "CARTESIA_API_KEY": "c
 
 def agent(**keys: Any) -> AgentConfig:
     allowed = keys.pop("allowed", {})
-    return AgentConfig.model_validate(
-        {"name": "a", "stackPreferences": {"allowedProviders": allowed}, **keys}
-    )
+    return AgentConfig.model_validate({"name": "a", "stackPreferences": {"allowedProviders": allowed}, **keys})
 
 
 async def test_an_agent_that_allows_nothing_in_particular_gets_the_defaults() -> None:

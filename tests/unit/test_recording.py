@@ -17,9 +17,7 @@ def tone(hertz: float, seconds: float) -> list[rtc.AudioFrame]:
     count = int(seconds * SAMPLE_RATE)
     samples = (8000 * np.sin(2 * np.pi * hertz * np.arange(count) / SAMPLE_RATE)).astype(np.int16)
     step = SAMPLE_RATE // 50
-    return [
-        rtc.AudioFrame(samples[i : i + step].tobytes(), SAMPLE_RATE, 1, step) for i in range(0, count, step)
-    ]
+    return [rtc.AudioFrame(samples[i : i + step].tobytes(), SAMPLE_RATE, 1, step) for i in range(0, count, step)]
 
 
 def read(path: Path) -> np.ndarray:

@@ -17,9 +17,7 @@ from agent_worker.settings import Settings
 
 CATALOG = AgentCatalog.of(
     [
-        AgentConfig(
-            name="desk", system_prompt="Be kind.", numbers=["+12015550123"], metadata={"team": "a", "n": 1}
-        ),
+        AgentConfig(name="desk", system_prompt="Be kind.", numbers=["+12015550123"], metadata={"team": "a", "n": 1}),
         AgentConfig(
             name="night",
             system_prompt="Be brief.",
@@ -149,9 +147,7 @@ def test_any_json_object_in_the_dispatch_is_survived(job_metadata: dict[str, Any
 
 def test_layers_merge_objects_and_replace_lists() -> None:
     """The highest layer wins per key of an object; lists are never merged."""
-    merged = resolve(
-        [Layer("a", {"x": {"p": 1, "q": 1}, "l": [1, 2], "s": 1}), Layer("b", {"x": {"q": 2}, "l": [3]})]
-    )
+    merged = resolve([Layer("a", {"x": {"p": 1, "q": 1}, "l": [1, 2], "s": 1}), Layer("b", {"x": {"q": 2}, "l": [3]})])
 
     assert merged.values == {"x": {"p": 1, "q": 2}, "l": [3], "s": 1}
     assert merged.provenance == {"x": "a < b", "l": "b", "s": "a"}

@@ -157,8 +157,6 @@ async def test_a_tool_call_is_streamed_with_json_arguments(book: RuleBook) -> No
     async with model.chat(chat_ctx=context, tools=[transfer_call]) as stream:
         chunks = [chunk async for chunk in stream]
     calls = [call for chunk in chunks if chunk.delta for call in chunk.delta.tool_calls]
-    assert [(call.name, json.loads(call.arguments)) for call in calls] == [
-        ("transfer_call", {"destination": "sales"})
-    ]
+    assert [(call.name, json.loads(call.arguments)) for call in calls] == [("transfer_call", {"destination": "sales"})]
     async with model.chat(chat_ctx=context, tools=[transfer_call], tool_choice="none") as stream:
         assert not [chunk async for chunk in stream if chunk.delta and chunk.delta.tool_calls]

@@ -205,7 +205,5 @@ def test_the_first_rule_that_fits_answers() -> None:
     call = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "book"}}]}
     assert model.choose(asked).reply == "a"
     assert model.choose([*asked, call, {"role": "tool", "tool_call_id": "1", "content": "full"}]).reply == "b"
-    assert (
-        model.choose([*asked, call, {"role": "tool", "tool_call_id": "1", "content": "ok"}]).reply == "Done."
-    )
+    assert model.choose([*asked, call, {"role": "tool", "tool_call_id": "1", "content": "ok"}]).reply == "Done."
     assert model.choose([{"role": "user", "content": "bye"}]).reply == model.default_reply

@@ -60,9 +60,7 @@ def write(tmp_path: Path) -> Write:
     return write_file
 
 
-async def call(
-    folder: Path, name: str, desk: Desk, config: dict[str, Any] | None = None, /, **arguments: Any
-) -> Any:
+async def call(folder: Path, name: str, desk: Desk, config: dict[str, Any] | None = None, /, **arguments: Any) -> Any:
     return await bind(load_tools(folder)[name], desk, config or {})(raw_arguments=arguments)
 
 
@@ -132,9 +130,7 @@ async def test_arguments_reach_the_tool_typed_and_events_hold_none_of_them(write
     [({}, "day"), ({"day": "Friday", "seats": "many"}, "seats"), ({"day": "x", "extra": 1}, "extra"),
      ({"day": "x", "size": "huge"}, "size")],
 )  # fmt: skip
-async def test_wrong_arguments_are_an_answer_for_the_model(
-    write: Write, arguments: dict[str, Any], told: str
-) -> None:
+async def test_wrong_arguments_are_an_answer_for_the_model(write: Write, arguments: dict[str, Any], told: str) -> None:
     """The model is told which argument is wrong, so that it can ask the caller again."""
     desk = Desk()
 
@@ -343,9 +339,7 @@ async def test_take_message_fills_the_report(root: Path) -> None:
     assert desk.structured_data["message"] == {"name": "Ada", "number": "+12015550123", "message": "Call me."}
 
 
-TRANSFER = {
-    "destinations": [{"label": "Sales", "to": "+12015550188"}, {"label": "Billing", "to": "+12015550189"}]
-}
+TRANSFER = {"destinations": [{"label": "Sales", "to": "+12015550188"}, {"label": "Billing", "to": "+12015550189"}]}
 
 
 def test_a_model_sees_labels_and_never_a_number(root: Path) -> None:
@@ -362,9 +356,7 @@ async def test_transfer_call_never_claims_a_transfer(root: Path, config: dict[st
     """It says that nobody was called, notes the wish for the report, and names no number."""
     desk = Desk()
 
-    result = await call(
-        root / "tools", "transfer_call", desk, TRANSFER | config, destination="Sales", reason="price"
-    )
+    result = await call(root / "tools", "transfer_call", desk, TRANSFER | config, destination="Sales", reason="price")
 
     assert "nobody" in result.output
     assert word in result.output

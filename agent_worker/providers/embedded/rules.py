@@ -111,9 +111,7 @@ def read_rules(path: Path) -> RuleBook:
             "rules_unreadable", f"{path}: {error}", remedy="Check the path and the YAML syntax."
         ) from error
     if not isinstance(document, dict) or not isinstance(document.get("rules"), list):
-        raise ProviderError(
-            "rules_wrong", f"{path} has no list `rules`.", remedy="See the shipped front-desk rules."
-        )
+        raise ProviderError("rules_wrong", f"{path} has no list `rules`.", remedy="See the shipped front-desk rules.")
     rules = [_read_rule(path, number, entry) for number, entry in enumerate(document["rules"], start=1)]
     return RuleBook(tuple(rules), str(document.get("fallback") or DEFAULT_FALLBACK))
 

@@ -77,9 +77,7 @@ class _ScriptedStream(llm.LLMStream):
                 llm.ChatChunk(id=request_id, delta=llm.ChoiceDelta(role="assistant", tool_calls=[call]))
             )
         read = sum(len((item.text_content or "").split()) for item in self._chat_ctx.messages())
-        usage = llm.CompletionUsage(
-            completion_tokens=len(tokens), prompt_tokens=read, total_tokens=read + len(tokens)
-        )
+        usage = llm.CompletionUsage(completion_tokens=len(tokens), prompt_tokens=read, total_tokens=read + len(tokens))
         self._event_ch.send_nowait(llm.ChatChunk(id=request_id, usage=usage))
 
 

@@ -27,9 +27,7 @@ class EmbeddedTTS(tts.TTS[Any]):
     """
 
     def __init__(self, *, engine: str = "auto", voice: str | None = None, speed: float = 1.0) -> None:
-        super().__init__(
-            capabilities=tts.TTSCapabilities(streaming=False), sample_rate=SAMPLE_RATE, num_channels=1
-        )
+        super().__init__(capabilities=tts.TTSCapabilities(streaming=False), sample_rate=SAMPLE_RATE, num_channels=1)
         self.engine = installed_engine(engine) or "clips"
         self._voice = voice
         self._speed = speed

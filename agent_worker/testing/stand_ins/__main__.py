@@ -28,9 +28,7 @@ async def serve(port_file: Path, stt_delay_ms: float, llm_delay_ms: float, tts_d
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="agent_worker.testing.stand_ins", description=__doc__)
-    parser.add_argument(
-        "--port-file", type=Path, required=True, help="where base URLs and the control URL are written"
-    )
+    parser.add_argument("--port-file", type=Path, required=True, help="where base URLs and the control URL are written")
     parser.add_argument("--stt-delay-ms", type=float, default=300, help="end of speech to final transcript")
     parser.add_argument("--llm-delay-ms", type=float, default=350, help="request to first token")
     parser.add_argument("--tts-delay-ms", type=float, default=150, help="first text to first audio")

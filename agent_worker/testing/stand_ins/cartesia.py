@@ -108,9 +108,7 @@ class CartesiaStandIn(StandIn):
             await asyncio.gather(*tasks, return_exceptions=True)
         return socket
 
-    def _take(
-        self, socket: web.WebSocketResponse, contexts: dict[str, _Context], body: Mapping[str, Any]
-    ) -> None:
+    def _take(self, socket: web.WebSocketResponse, contexts: dict[str, _Context], body: Mapping[str, Any]) -> None:
         name = str(body.get("context_id", ""))
         if body.get("cancel"):
             context = contexts.pop(name, None)
@@ -135,9 +133,7 @@ class CartesiaStandIn(StandIn):
             return
         try:
             if self.fault == "http500":
-                await self._send(
-                    socket, context, {"type": "error", "error": "internal error", "status_code": 500}
-                )
+                await self._send(socket, context, {"type": "error", "error": "internal error", "status_code": 500})
                 return
             rate, first = _rate(body), True
             while (item := await context.texts.get()) is not None:
@@ -173,17 +169,13 @@ class CartesiaStandIn(StandIn):
             await self._send(
                 socket, context, {"type": "chunk", "data": base64.b64encode(chunk).decode(), "step_time": 1.0}
             )
-            await asyncio.sleep(
-                max(0.0, started + (number + 1) * _CHUNK_SECONDS / self.speed - time.monotonic())
-            )
+            await asyncio.sleep(max(0.0, started + (number + 1) * _CHUNK_SECONDS / self.speed - time.monotonic()))
         return True
 
     async def _send(
         self, socket: web.WebSocketResponse, context: _Context, body: dict[str, Any], *, done: bool = False
     ) -> None:
-        await socket.send_str(
-            json.dumps({"status_code": 200, "done": done, "context_id": context.name} | body)
-        )
+        await socket.send_str(json.dumps({"status_code": 200, "done": done, "context_id": context.name} | body))
 
 
 def _rate(body: Mapping[str, Any]) -> int:

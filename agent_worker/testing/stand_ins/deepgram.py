@@ -70,9 +70,7 @@ class DeepgramStandIn(StandIn):
 class _Listening:
     """One connection."""
 
-    def __init__(
-        self, owner: DeepgramStandIn, socket: web.WebSocketResponse, name: str, request: web.Request
-    ) -> None:
+    def __init__(self, owner: DeepgramStandIn, socket: web.WebSocketResponse, name: str, request: web.Request) -> None:
         self._owner = owner
         self._socket = socket
         self._name = name
@@ -126,9 +124,7 @@ class _Listening:
             self._owner.sightings.note("deepgram", "speech_started", self._name)
             self._interim_at = self._loop.time() + _INTERIM_SECONDS
             if not self._flux:
-                self._say(
-                    {"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(ear.start_seconds, 3)}
-                )
+                self._say({"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(ear.start_seconds, 3)})
         if self._owner.fault == "close_midstream":
             await self._socket.close()
             return

@@ -124,9 +124,7 @@ class Ear:
         """Return the current utterance at 16 kHz, without the silence around it."""
         if not self._audio:
             return np.empty(0, dtype=np.int16)
-        return trim_silence(
-            resample(np.concatenate(self._audio), self.rate, RATE), RATE, threshold_dbfs=_LOUD_DBFS
-        )
+        return trim_silence(resample(np.concatenate(self._audio), self.rate, RATE), RATE, threshold_dbfs=_LOUD_DBFS)
 
     @property
     def start_seconds(self) -> float:

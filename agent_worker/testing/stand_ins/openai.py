@@ -117,9 +117,7 @@ class OpenAIStandIn(StandIn):
         usage: dict[str, int],
         received: float,
     ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-        )
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         deltas: list[dict[str, Any]] = [{"content": token} for token in tokens]
         if rule.tool:

@@ -26,9 +26,7 @@ class ProviderStandIns:
     and `warm`; `GET /__log?since=0` answers the log.
     """
 
-    def __init__(
-        self, *, stt_delay_ms: float = 300, llm_delay_ms: float = 350, tts_delay_ms: float = 150
-    ) -> None:
+    def __init__(self, *, stt_delay_ms: float = 300, llm_delay_ms: float = 350, tts_delay_ms: float = 150) -> None:
         self.sightings = Sightings()
         self.deepgram = DeepgramStandIn(self.sightings, delay_ms=stt_delay_ms)
         self.openai = OpenAIStandIn(self.sightings, delay_ms=llm_delay_ms)
@@ -93,9 +91,7 @@ class _Control(StandIn):
         body: dict[str, Any] = await request.json()
         service = self._owner.services.get(body.get("service", ""))
         if service is None:
-            return web.json_response(
-                {"error": f"service is one of {sorted(self._owner.services)}"}, status=422
-            )
+            return web.json_response({"error": f"service is one of {sorted(self._owner.services)}"}, status=422)
         if body.get("fault", "none") not in FAULTS:
             return web.json_response({"error": f"fault is one of {sorted(FAULTS)}"}, status=422)
         if "delay_ms" in body:
@@ -115,9 +111,7 @@ class _Control(StandIn):
             await service.set_fault(body["fault"], kill=bool(body.get("kill")))
         elif body.get("kill"):
             await service.close_sockets()
-        return web.json_response(
-            {"service": service.service, "fault": service.fault, "delay_ms": service.delay_ms}
-        )
+        return web.json_response({"service": service.service, "fault": service.fault, "delay_ms": service.delay_ms})
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._owner.sightings.as_json(int(request.query.get("since", "0"))))

@@ -99,9 +99,7 @@ class StandIn:
                 return web.Response(status=503)
             if self.fault == "http500":
                 self.sightings.note(self.service, "refused", "", request.path)
-                return web.json_response(
-                    {"error": {"message": "internal error", "type": "server_error"}}, status=500
-                )
+                return web.json_response({"error": {"message": "internal error", "type": "server_error"}}, status=500)
             if self.fault == "hang":
                 self.sightings.note(self.service, "hanging", "", request.path)
                 await self.until_healed()

@@ -28,9 +28,7 @@ class Sightings:
     def __init__(self) -> None:
         self.entries: list[Sighting] = []
 
-    def note(
-        self, service: str, kind: str, connection: str, text: str = "", *, at: float | None = None
-    ) -> None:
+    def note(self, service: str, kind: str, connection: str, text: str = "", *, at: float | None = None) -> None:
         """Append a sighting of now, or of a moment that has just been."""
         now = time.monotonic()
         moment = now if at is None else at

@@ -121,9 +121,7 @@ def _said_and_done() -> None:
         sa.Column("conversational_latency_ms", sa.Float),
         sa.Column("latency_status", sa.Text),
         sa.Column("sequence", sa.Integer, nullable=False),
-        sa.ForeignKeyConstraint(
-            ["call_id"], ["calls.id"], name="fk_transcript_entries_call_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["call_id"], ["calls.id"], name="fk_transcript_entries_call_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("call_id", "index", name="pk_transcript_entries"),
     )
     op.create_table(
@@ -316,12 +314,8 @@ def _webhooks() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
     )
     op.create_index("ix_deliveries_call_id_created_at", "deliveries", ["call_id", "created_at"])
-    op.create_index(
-        "ix_deliveries_due", "deliveries", ["next_attempt_at"], sqlite_where=DUE, postgresql_where=DUE
-    )
-    op.create_index(
-        "ix_deliveries_organization_id_created_at", "deliveries", ["organization_id", "created_at"]
-    )
+    op.create_index("ix_deliveries_due", "deliveries", ["next_attempt_at"], sqlite_where=DUE, postgresql_where=DUE)
+    op.create_index("ix_deliveries_organization_id_created_at", "deliveries", ["organization_id", "created_at"])
     op.create_table(
         "attempts",
         sa.Column("id", sa.Text, nullable=False),
@@ -337,9 +331,7 @@ def _webhooks() -> None:
         sa.Column("duration_ms", sa.Integer),
         sa.Column("error", sa.Text),
         sa.Column("created_at", TIME, nullable=False),
-        sa.ForeignKeyConstraint(
-            ["delivery_id"], ["deliveries.id"], name="fk_attempts_delivery_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name="fk_attempts_delivery_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_attempts"),
         sa.UniqueConstraint("delivery_id", "attempt_number", name="uq_attempts_delivery_id_attempt_number"),
     )
