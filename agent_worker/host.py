@@ -20,6 +20,7 @@ from agent_worker.call.speech_cache import SpeechCache
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.shipper import JournalShipper
+from agent_worker.control.sweeper import Sweeper
 from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import CallOpened
 from agent_worker.errors import ControlPlaneError, ProviderError
@@ -100,12 +101,14 @@ class WorkerHost:
         )
         async with contextlib.AsyncExitStack() as stack:
             await self._serve_health(stack)
-            rendering = asyncio.create_task(self._render_speech(), name="render_speech")
+            sweeper = Sweeper(self._control, self._close_room, grace_seconds=self._settings.lease_seconds)
+            beside = [asyncio.create_task(self._render_speech()), asyncio.create_task(sweeper.run())]
             stack.push_async_callback(self._control.aclose)
             await self._prepare_database()
             shipper.start()
             stack.push_async_callback(shipper.aclose)
-            stack.callback(rendering.cancel)
+            for task in beside:
+                stack.callback(task.cancel)
             return await self._serve()
 
     async def _serve(self) -> int:
@@ -166,11 +169,7 @@ class WorkerHost:
     async def _on_orphan(self, opened: CallOpened) -> None:
         """A call has lost its process: have another one tell the caller, and take the room down."""
         room = opened.room_name
-        async with api.LiveKitAPI(
-            self._settings.livekit_url,
-            self._settings.livekit_api_key,
-            self._settings.livekit_api_secret.get_secret_value(),
-        ) as client:
+        async with self._livekit() as client:
             if not await self._has_caller(client, room):
                 await delete_room(client, room)
                 return
@@ -186,6 +185,16 @@ class WorkerHost:
                     while await self._has_caller(client, room):  # noqa: ASYNC110 - the server has no event for it
                         await asyncio.sleep(0.25)
             await delete_room(client, room)
+
+    async def _close_room(self, room: str) -> None:
+        async with self._livekit() as client:
+            await delete_room(client, room)
+
+    def _livekit(self) -> api.LiveKitAPI:
+        settings = self._settings
+        return api.LiveKitAPI(
+            settings.livekit_url, settings.livekit_api_key, settings.livekit_api_secret.get_secret_value()
+        )
 
     async def _has_caller(self, client: api.LiveKitAPI, room: str) -> bool:
         try:

@@ -21,7 +21,7 @@ from livekit.agents.voice import io
 
 FRAME_MS = 20
 LEAD_SECONDS = 0.08
-"""How far ahead of being heard a frame is sent: covers a busy event loop's late wake-up, and is the delay of a barge-in."""
+"""How far ahead of being heard a frame is sent: covers a busy event loop's late wake-up, is the delay of a barge-in."""
 
 
 @dataclass

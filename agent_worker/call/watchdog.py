@@ -13,7 +13,7 @@ from typing import Literal
 Provider = Literal["stt", "llm", "tts"]
 
 REPLY_SECONDS = 2.4
-"""From the end of the caller's turn to our first sound. With the end-of-turn wait and the way to the phone: under 4 s."""
+"""From the end of the caller's turn to our first sound. With the end-of-turn wait and the line: under 4 s."""
 
 TOOL_SECONDS = 3.0
 """How long a tool may run in silence before the caller is asked for a moment."""
