@@ -38,16 +38,15 @@ def show(results: Results, console: Console) -> None:
     """Print the table."""
     machine = results.machine
     table = Table(title=f"At the phone's ear, {machine['cores']} cores, {machine['system']}", title_justify="left")
-    table.add_column("what")
-    for worker in results.workers():
-        table.add_column(worker, justify="right")
+    table.add_column("p50 / p95, where two numbers stand", no_wrap=True)
+    for worker in results.workers:
+        table.add_column(worker, justify="right", no_wrap=True)
     for label, cells in rows(results):
         table.add_row(label, *cells)
     console.print(table)
     for call in results.calls:
         if not call.complete:
-            missing = call.failure or "an answer was not heard"
-            console.print(f"incomplete: {call.worker}, {call.at_once} at once: {missing}", highlight=False)
+            console.print(f"incomplete: {call.worker}, {call.at_once} at once: {call.failure}", highlight=False)
 
 
 def main() -> int:

@@ -30,13 +30,13 @@ def legs(turn: Turn, log: Sequence[Entry]) -> dict[str, float] | None:
     if turn.heard_at is None:
         return None
     window = [entry for entry in log if turn.spoke_at <= entry["at"] <= turn.heard_at]
-    final = _last(window, "final", turn.line)
-    token = _last(window, "first_token", turn.reply)
+    final = _last(window, "final", turn.exchange.line)
+    token = _last(window, "first_token", turn.exchange.reply)
     if final is None or token is None:
         return None
     ended = _last([e for e in window if e["at"] <= final["at"]], "speech_ended")
     asked = _last([e for e in window if e["connection"] == token["connection"]], "request")
-    text = _spoken(window, turn.reply)
+    text = _spoken(window, turn.exchange.reply)
     if ended is None or asked is None or text is None:
         return None
     audio = _last([e for e in window if e["connection"] == text["connection"]], "first_audio")

@@ -101,7 +101,7 @@ async def teach(running: Providers) -> None:
     await running.control({"service": "deepgram", "clips": clips})
     rules = [asdict(Rule(exchange.key, reply=exchange.reply)) for exchange in EXCHANGES]
     await running.control({"service": "openai", "rules": rules})
-    spoken = [GREETING, *(sentence for exchange in EXCHANGES for sentence in exchange.sentences)]
+    spoken = [GREETING, *(piece for exchange in EXCHANGES for piece in exchange.pieces)]
     await running.control({"service": "cartesia", "warm": spoken})
 
 
@@ -132,7 +132,7 @@ async def _dial(phone: SipPhone, contender: Contender, call: MeasuredCall, posit
 
 async def run(plan: Plan, binaries: StackBinaries, console: Console) -> Results:
     """Start everything, measure in turn, and return the results."""
-    results = Results(plan.machine)
+    results = Results(plan.machine, plan.workers)
     async with AsyncExitStack() as opened:
         stack = await opened.enter_async_context(LiveKitStack(binaries, plan.folder / "stack"))
         running = await opened.enter_async_context(providers(plan.folder))

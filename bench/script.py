@@ -18,10 +18,18 @@ class Exchange:
     reply: str
 
     @property
-    def sentences(self) -> list[str]:
-        """The reply as a worker hands it to the voice."""
-        first, _, rest = self.reply.partition(". ")
-        return [f"{first}.", rest]
+    def openings(self) -> list[str]:
+        """What a worker may hand to the voice first: the first sentence, or its first clause."""
+        sentence = self.reply.partition(". ")[0] + "."
+        clause, comma, _ = sentence.partition(", ")
+        return [sentence, f"{clause},"] if comma else [sentence]
+
+    @property
+    def pieces(self) -> list[str]:
+        """Every text that is likely to be spoken in one piece."""
+        sentence, _, rest = self.reply.partition(". ")
+        _, _, remainder = f"{sentence}.".partition(", ")
+        return [piece for piece in (*self.openings, remainder, rest) if piece]
 
 
 # Lines that the local end-of-turn model takes for finished, so that a turn is not its longest pause.
@@ -29,7 +37,7 @@ EXCHANGES = (
     Exchange(
         "Good morning, do you have any rooms?",
         "any rooms",
-        "Certainly we have a room for you tonight. Which day would you like to leave?",
+        "Yes of course, we have a room for you tonight. Which day would you like to leave?",
     ),
     Exchange(
         "How much is breakfast?",
@@ -39,6 +47,6 @@ EXCHANGES = (
     Exchange(
         "What is your address?",
         "address",
-        "We are at number ten in Harbour Street. Is there anything else that I can do for you?",
+        "We are at number ten in Harbour Street, right beside the station. Is there anything else I can do?",
     ),
 )

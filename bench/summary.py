@@ -20,6 +20,7 @@ class Results:
     """Everything measured in one run."""
 
     machine: dict[str, Any]
+    workers: list[str]
     calls: list[MeasuredCall] = field(default_factory=list)
     log: list[Entry] = field(default_factory=list)
     """What the stand-ins saw."""
@@ -27,10 +28,6 @@ class Results:
     def of(self, worker: str, at_once: int) -> list[MeasuredCall]:
         """Return the calls of one worker at one load."""
         return [call for call in self.calls if call.worker == worker and call.at_once == at_once]
-
-    def workers(self) -> list[str]:
-        """Return who was measured, in order of appearance."""
-        return list(dict.fromkeys(call.worker for call in self.calls))
 
     def loads(self) -> list[int]:
         """Return how many calls at once were measured."""
@@ -61,7 +58,7 @@ def leg_seconds(results: Results, worker: str) -> dict[str, list[float]]:
 
 def rows(results: Results) -> list[tuple[str, list[str]]]:
     """Return the table: a label, and a cell for each worker."""
-    workers = results.workers()
+    workers = results.workers
     single = {worker: results.of(worker, 1) for worker in workers}
     table: list[tuple[str, list[str]]] = []
 
@@ -73,24 +70,24 @@ def rows(results: Results) -> list[tuple[str, list[str]]]:
         return f"{_ms(percentile(known, 50))} / {_ms(percentile(known, 95))}"
 
     row(
-        "calls, complete of all",
+        "calls complete",
         [f"{sum(c.complete for c in single[w])} of {len(single[w])}" for w in workers],
     )
-    row("INVITE to greeting, p50 / p95", [both(c.invite_to_greeting for c in single[w]) for w in workers])
-    row("INVITE to pickup, p50 / p95", [both(c.invite_to_pickup for c in single[w]) for w in workers])
-    row("pickup to greeting, p50 / p95", [both(c.pickup_to_greeting for c in single[w]) for w in workers])
+    row("INVITE to greeting", [both(c.invite_to_greeting for c in single[w]) for w in workers])
+    row("INVITE to pickup", [both(c.invite_to_pickup for c in single[w]) for w in workers])
+    row("pickup to greeting", [both(c.pickup_to_greeting for c in single[w]) for w in workers])
     row(
         "clipped first syllables",
         [f"{sum(bool(c.clipped) for c in single[w])} of {len(single[w])}" for w in workers],
     )
-    row("turn, p50 / p95", [both(turn_seconds(single[w])) for w in workers])
+    row("turn", [both(turn_seconds(single[w])) for w in workers])
     row(
-        "  on top of the providers, p50 / p95",
+        "  on top of the providers",
         [both(value - PROVIDERS_SECONDS for value in turn_seconds(single[w])) for w in workers],
     )
     parts = {worker: leg_seconds(results, worker) for worker in workers}
     for name in LEGS:
-        row(f"  {name}, p50 / p95", [both(parts[w][name]) for w in workers])
+        row(f"  {name}", [both(parts[w][name]) for w in workers])
     row(
         "processor per call, cores",
         [_number(percentile((c.cpu_share for c in single[w]), 50), 2) for w in workers],
@@ -107,7 +104,7 @@ def rows(results: Results) -> list[tuple[str, list[str]]]:
             f"{load} at once: complete",
             [f"{sum(c.complete for c in many[w])} of {len(many[w])}" for w in workers],
         )
-        row(f"{load} at once: turn, p50 / p95", [both(turn_seconds(many[w])) for w in workers])
+        row(f"{load} at once: turn", [both(turn_seconds(many[w])) for w in workers])
         row(
             f"{load} at once: INVITE to greeting",
             [both(c.invite_to_greeting for c in many[w]) for w in workers],
@@ -123,11 +120,9 @@ def as_json(results: Results) -> dict[str, Any]:
     """Return all of it as plain values."""
     return {
         "machine": results.machine,
-        "table": [
-            {"what": label, **dict(zip(results.workers(), cells, strict=True))} for label, cells in rows(results)
-        ],
+        "table": [{"what": label, **dict(zip(results.workers, cells, strict=True))} for label, cells in rows(results)],
         "calls": [asdict(call) | {"complete": call.complete} for call in results.calls],
-        "legs_seconds": {worker: leg_seconds(results, worker) for worker in results.workers()},
+        "legs_seconds": {worker: leg_seconds(results, worker) for worker in results.workers},
     }
 
 
