@@ -38,7 +38,7 @@ def show(results: Results, console: Console) -> None:
     """Print the table."""
     machine = results.machine
     table = Table(title=f"At the phone's ear, {machine['cores']} cores, {machine['system']}", title_justify="left")
-    table.add_column("p50 / p95, where two numbers stand", no_wrap=True)
+    table.add_column("p50 / p95", no_wrap=True)
     for worker in results.workers:
         table.add_column(worker, justify="right", no_wrap=True)
     for label, cells in rows(results):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from agent_worker.testing.audio import locate
+from agent_worker.testing.audio import Pcm, locate, onset
 from agent_worker.testing.rtp import RATE, Heard
 from agent_worker.testing.sip_call import SipCall
 from agent_worker.testing.sip_phone import CallFailed, SipPhone
@@ -93,23 +93,25 @@ async def finish(live: SipCall, call: MeasuredCall) -> None:
         return
     call.invite_to_pickup = moments.answered_at - moments.invite_at
     until = call.turns[0].spoke_at if call.turns else None
-    greeted = await asyncio.to_thread(_find, heard, [GREETING], moments.answered_at - 1.0, until)
-    if greeted is not None:
-        call.invite_to_greeting = greeted - moments.invite_at
-        call.pickup_to_greeting = greeted - moments.answered_at
-        call.clipped = await asyncio.to_thread(_clipped, heard, until)
+    # Nothing else is said before the caller speaks, so any speech is the greeting, whole or not.
+    greeting = _before(heard, until)
+    first = onset(greeting, heard.rate)
+    if first is not None:
+        call.invite_to_greeting = heard.moment(first) - moments.invite_at
+        call.pickup_to_greeting = heard.moment(first) - moments.answered_at
+        call.clipped = await asyncio.to_thread(_clipped, greeting)
     for turn in call.turns:
-        turn.heard_at = await asyncio.to_thread(_find, heard, turn.exchange.openings, turn.stopped_at, None)
-    if not call.failure and (greeted is None or any(turn.heard_at is None for turn in call.turns)):
+        turn.heard_at = await asyncio.to_thread(_find, heard, turn.exchange.openings, turn.stopped_at)
+    if not call.failure and (first is None or any(turn.heard_at is None for turn in call.turns)):
         call.failure = "words missing"
 
 
-def _find(heard: Heard, texts: list[str], after: float, until: float | None) -> float | None:
-    """Return when one of the texts began to be heard in a stretch of the call, or None."""
+def _find(heard: Heard, texts: list[str], after: float) -> float | None:
+    """Return when one of the texts began to be heard after a moment, or None."""
     if not heard.pcm.size:
         return None
     begin = int(heard.seconds_at(after) * heard.rate)
-    pcm = heard.pcm[begin : None if until is None else int(heard.seconds_at(until) * heard.rate)]
+    pcm = heard.pcm[begin:]
     matches = [locate(pcm, render(text, RATE)[: int(OPENING_SECONDS * RATE)], RATE) for text in texts]
     best = max((match for match in matches if match is not None), key=lambda m: m.correlation, default=None)
     if best is None or best.correlation < MIN_CORRELATION:
@@ -117,9 +119,12 @@ def _find(heard: Heard, texts: list[str], after: float, until: float | None) -> 
     return heard.moment(begin / heard.rate + best.offset + best.missing_head)
 
 
-def _clipped(heard: Heard, until: float | None) -> bool | None:
-    pcm = heard.pcm if until is None else heard.pcm[: int(heard.seconds_at(until) * heard.rate)]
-    match = locate(pcm, render(GREETING, RATE), RATE)
-    if match is None or match.correlation < 0.3:
-        return None
+def _before(heard: Heard, until: float | None) -> Pcm:
+    return heard.pcm if until is None else heard.pcm[: int(heard.seconds_at(until) * heard.rate)]
+
+
+def _clipped(pcm: Pcm) -> bool:
+    match = locate(pcm, render(GREETING, RATE)[: int(OPENING_SECONDS * RATE)], RATE)
+    if match is None or match.correlation < MIN_CORRELATION:
+        return True
     return match.missing_head >= CLIPPED_SECONDS or match.offset < -CLIPPED_SECONDS

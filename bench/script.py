@@ -37,16 +37,16 @@ EXCHANGES = (
     Exchange(
         "Good morning, do you have any rooms?",
         "any rooms",
-        "Yes of course, we have a room for you tonight. Which day would you like to leave?",
+        "Yes of course, we have a room for you tonight. When will you leave?",
     ),
     Exchange(
         "How much is breakfast?",
         "breakfast",
-        "Breakfast is twelve dollars for each of our guests. Would you like me to add it to your room?",
+        "Breakfast is twelve dollars for each of our guests. Shall I add it?",
     ),
     Exchange(
         "What is your address?",
         "address",
-        "We are at number ten in Harbour Street, right beside the station. Is there anything else I can do?",
+        "We are at number ten in Harbour Street, right beside the station. Anything else?",
     ),
 )
