@@ -39,7 +39,7 @@ def make_tts(context: BuildContext) -> tts.TTS[Any]:
         language=language,
         sample_rate=SAMPLE_RATE,
         word_timestamps=language in ALIGNED_LANGUAGES,
-        tokenizer=FirstClauseTokenizer(),
+        tokenizer=FirstClauseTokenizer(language),
         **options,
     )
 

@@ -1,10 +1,13 @@
 """Cuts a reply for the synthesiser as it is written: its first clause at once, then whole sentences.
 
-What the caller waits for is the first sound; a clause of three words is enough to begin with. Later pieces
-are whole sentences, because by then the voice is speaking and a sentence sounds better than a clause.
+What the caller waits for is the first sound; a clause of three words is enough to begin with, and so is a phrase
+of four where the next begins with a small word ("Breakfast is twelve dollars | for each guest"). Later pieces are
+whole sentences, because by then the voice is speaking and a sentence sounds better than a clause.
 """
 
 from __future__ import annotations
+
+import re
 
 from livekit.agents import tokenize, utils
 from livekit.agents.tokenize.tokenizer import TokenData
@@ -13,11 +16,28 @@ FIRST_CLAUSE_WORDS = 3
 FIRST_CLAUSE_CHARACTERS = 12
 """A first piece has at least this many words, or this many characters."""
 
+FIRST_PHRASE_WORDS = 4
+"""A first piece that ends at no mark has at least this many words."""
+
+PHRASE_STARTS: dict[str, frozenset[str]] = {
+    "en": frozenset(
+        word
+        for line in (
+            "about after and at because before but by for from if in into on or right so that until when which",
+            "while with without",
+        )
+        for word in line.split()
+    )
+}
+"""By language, words before which a speaker may take a breath."""
+
 SENTENCE_ENDS = ".?!…"
 CLAUSE_ENDS = SENTENCE_ENDS + ",;:"
 WIDE_SENTENCE_ENDS = "。！？।؟"
 WIDE_CLAUSE_ENDS = WIDE_SENTENCE_ENDS + "，、；：،"
 """Marks of scripts that put no space after them."""
+
+_WORD = re.compile(r"\S+")
 
 CLOSERS = "\"')]}”’»"
 ABBREVIATIONS = frozenset(
@@ -60,6 +80,18 @@ def find_cut(text: str, *, first: bool, complete: bool = False) -> int | None:
     return None
 
 
+def find_phrase(text: str, starts: frozenset[str]) -> int | None:
+    """Return how many characters the first phrase of a reply has, or None where no phrase ends yet.
+
+    Args:
+        starts: words that begin a new phrase; one counts once the word after it has begun.
+    """
+    for index, word in enumerate(_WORD.finditer(text)):
+        if index >= FIRST_PHRASE_WORDS and word.group() in starts and text[word.end() :].strip():
+            return word.start()
+    return None
+
+
 def _after_closers(text: str, index: int) -> int:
     while index < len(text) and text[index] in CLOSERS + SENTENCE_ENDS:
         index += 1
@@ -82,7 +114,14 @@ def _long_enough(piece: str) -> bool:
 
 
 class FirstClauseTokenizer(tokenize.SentenceTokenizer):
-    """A sentence tokenizer whose first piece is a clause."""
+    """A sentence tokenizer whose first piece is a clause.
+
+    Args:
+        language: two letters; where its phrases are known, the first piece may be one. "" = marks alone.
+    """
+
+    def __init__(self, language: str = "") -> None:
+        self._starts = PHRASE_STARTS.get(language, frozenset())
 
     def tokenize(self, text: str, *, language: str | None = None) -> list[str]:
         """Return the pieces of a complete text."""
@@ -90,14 +129,15 @@ class FirstClauseTokenizer(tokenize.SentenceTokenizer):
 
     def stream(self, *, language: str | None = None) -> FirstClauseStream:
         """Return a stream for one reply."""
-        return FirstClauseStream()
+        return FirstClauseStream(self._starts)
 
 
 class FirstClauseStream(tokenize.SentenceStream):
     """Takes tokens, gives pieces; after a flush the next text counts as a new reply."""
 
-    def __init__(self) -> None:
+    def __init__(self, starts: frozenset[str] = frozenset()) -> None:
         super().__init__()
+        self._starts = starts
         self._text = ""
         self._first = True
         self._segment_id = utils.shortuuid()
@@ -106,9 +146,13 @@ class FirstClauseStream(tokenize.SentenceStream):
         """Take more text; whatever is ready becomes readable at once."""
         self._check_not_closed()
         self._text += text
-        while (cut := find_cut(self._text, first=self._first)) is not None:
+        while (cut := self._next_cut()) is not None:
             self._emit(self._text[:cut])
             self._text = self._text[cut:].lstrip()
+
+    def _next_cut(self) -> int | None:
+        cut = find_cut(self._text, first=self._first)
+        return find_phrase(self._text, self._starts) if cut is None and self._first else cut
 
     def flush(self) -> None:
         """Give what is left, complete or not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from hypothesis import given
@@ -146,3 +147,32 @@ def test_where_tokens_fall_does_not_matter(text: str, size: int) -> None:
     """The same text gives the same pieces, however a model cuts it into tokens."""
     tokens = [text[start : start + size] for start in range(0, len(text), size)]
     assert whole(tokens) == FirstClauseTokenizer().tokenize(text)
+
+
+@pytest.mark.parametrize(
+    ("reply", "first"),
+    [
+        ("Breakfast is twelve dollars for each of our guests. More?", "Breakfast is twelve dollars"),
+        ("We are at number ten in Harbour Street, right beside the station.", "We are at number ten"),
+        ("Yes of course, we have a room for you.", "Yes of course,"),
+        ("The forest walk takes one hour.", "The forest walk takes one hour."),
+        ("It is open for all of you.", "It is open for all of you."),
+    ],
+)
+async def test_a_first_phrase_ends_before_a_small_word(reply: str, first: str) -> None:
+    """Where no mark ends the first clause early, four words are enough; a word's beginning is not taken for it."""
+    stream = FirstClauseTokenizer("en").stream()
+    for token in re.findall(r"\s*\S+", reply):
+        stream.push_text(token)
+    stream.end_input()
+    pieces = [event.token async for event in stream]
+    assert pieces[0] == first
+    assert " ".join(pieces) == reply
+
+
+async def test_phrases_are_known_in_their_own_language_only() -> None:
+    """Another language's reply is cut at its marks alone."""
+    stream = FirstClauseTokenizer("de").stream()
+    stream.push_text("Wir haben heute Abend noch for alle in Haus ")
+    stream.end_input()
+    assert [event.token async for event in stream] == ["Wir haben heute Abend noch for alle in Haus"]
