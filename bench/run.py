@@ -70,6 +70,8 @@ class Providers:
 async def providers(folder: Path) -> AsyncIterator[Providers]:
     """Run the stand-ins and teach them the script."""
     port_file = folder / "stand-ins.json"
+    # A run that was killed leaves its own behind.
+    port_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "agent_worker.testing.stand_ins", "--port-file", str(port_file)]
     process = await ChildProcess.start("stand-ins", command, log_dir=folder, cwd=contenders.ROOT)
     try:

@@ -15,6 +15,7 @@ from agent_worker.testing.stand_ins.server import StandIn
 from agent_worker.testing.stand_ins.sightings import Sightings
 
 _INTERIM_SECONDS = 0.25
+_MIN_QUIET_SECONDS = 0.15
 
 
 class DeepgramStandIn(StandIn):
@@ -80,6 +81,7 @@ class _Listening:
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._final_due: asyncio.TimerHandle | None = None
+        self._overdue = False
         self._interim_at = 0.0
         self._turn = 0
 
@@ -118,8 +120,14 @@ class _Listening:
     async def _hear(self, data: bytes) -> None:
         ear = self._ear
         before = ear.started_at
-        if not ear.hear(data) or ear.started_at is None:
+        loud = ear.hear(data)
+        if ear.started_at is None:
             return
+        if not loud:
+            if self._overdue:
+                self._finish()
+            return
+        self._overdue = False
         if before is None:
             self._owner.sightings.note("deepgram", "speech_started", self._name)
             self._interim_at = self._loop.time() + _INTERIM_SECONDS
@@ -145,6 +153,10 @@ class _Listening:
 
     def _finish(self) -> None:
         ear, sightings = self._ear, self._owner.sightings
+        # A busy machine delivers audio late: an utterance ends by what is heard, not by what has not come yet.
+        self._overdue = ear.quiet_seconds < _MIN_QUIET_SECONDS
+        if self._overdue:
+            return
         sightings.note("deepgram", "speech_ended", self._name, at=ear.last_loud_at)
         text = self._owner.clips.recognise(ear.utterance())
         if text is None:

@@ -97,6 +97,8 @@ class Ear:
     """When the chunk with the last loud sample came (monotonic)."""
     heard_seconds: float = 0.0
     """Audio received in all."""
+    quiet_seconds: float = 0.0
+    """Quiet audio received since the last loud chunk."""
     _audio: list[Pcm] = field(default_factory=list)
     _loud_blocks: int = 0
     _start_seconds: float = 0.0
@@ -111,6 +113,7 @@ class Ear:
             if not self._audio:
                 self._start_seconds = self.heard_seconds - chunk.size / self.rate
             self._audio.append(chunk)
+        self.quiet_seconds = 0.0 if loud else self.quiet_seconds + chunk.size / self.rate
         if loud:
             self._loud_blocks += loud
             self.last_loud_at = now
