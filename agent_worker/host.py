@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -79,7 +80,9 @@ class WorkerHost:
             num_idle_processes=settings.idle_processes,
             drain_timeout=settings.drain_timeout_seconds,
             load_fnc=self._load,
-            load_threshold=0.999,
+            # the library counts every job it is about to start as a share of the threshold, so that three calls
+            # within 10 ms look like a full machine; `_admit` counts for itself
+            load_threshold=math.inf,
             setup_fnc=prewarm,
             preload_modules=[*preload_modules(), *PRELOADED],
             job_memory_warn_mb=500,
