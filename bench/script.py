@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent_worker.providers.first_clause import FirstClauseTokenizer
+
 # One clause: a worker that hands its text over in clauses and one that does not speak the same audio.
 GREETING = "Good morning and welcome to the Harbour Hotel."
 INSTRUCTIONS = "You are the front desk of a small hotel. Answer briefly."
@@ -19,17 +21,16 @@ class Exchange:
 
     @property
     def openings(self) -> list[str]:
-        """What a worker may hand to the voice first: the first sentence, or its first clause."""
-        sentence = self.reply.partition(". ")[0] + "."
-        clause, comma, _ = sentence.partition(", ")
-        return [sentence, f"{clause},"] if comma else [sentence]
+        """What a worker may hand to the voice first: the first sentence, or what this project's tokenizer begins with."""
+        return list(
+            dict.fromkeys([self.reply.partition(". ")[0] + ".", FirstClauseTokenizer("en").tokenize(self.reply)[0]])
+        )
 
     @property
     def pieces(self) -> list[str]:
         """Every text that is likely to be spoken in one piece."""
-        sentence, _, rest = self.reply.partition(". ")
-        _, _, remainder = f"{sentence}.".partition(", ")
-        return [piece for piece in (*self.openings, remainder, rest) if piece]
+        rest = self.reply.partition(". ")[2]
+        return list(dict.fromkeys([*self.openings, *FirstClauseTokenizer("en").tokenize(self.reply), rest]))
 
 
 # Lines that the local end-of-turn model takes for finished, so that a turn is not its longest pause.

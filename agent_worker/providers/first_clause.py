@@ -124,8 +124,11 @@ class FirstClauseTokenizer(tokenize.SentenceTokenizer):
         self._starts = PHRASE_STARTS.get(language, frozenset())
 
     def tokenize(self, text: str, *, language: str | None = None) -> list[str]:
-        """Return the pieces of a complete text."""
-        return [piece.strip() for piece in _pieces(text, first=True)]
+        """Return the pieces of a complete text, as a stream gives them when it comes word by word."""
+        cuts = [find_cut(text, first=True, complete=True), find_phrase(text, self._starts)]
+        cut = min((cut for cut in cuts if cut is not None), default=len(text))
+        pieces = [text[:cut], *_pieces(text[cut:].lstrip(), first=False)]
+        return [piece.strip() for piece in pieces if piece.strip()]
 
     def stream(self, *, language: str | None = None) -> FirstClauseStream:
         """Return a stream for one reply."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from agent_worker.errors import ControlPlaneError
+from agent_worker.providers.first_clause import FirstClauseTokenizer
 from agent_worker.testing.audio import ClipMatch, locate, speech_segments
 from agent_worker.testing.rtp import Playback
 from agent_worker.testing.sip_phone import SipCall
@@ -47,6 +48,11 @@ def find(call: SipCall, text: str) -> ClipMatch:
     match = locate(call.heard.pcm, render(text, PHONE_RATE), PHONE_RATE)
     assert match is not None and match.correlation > 0.5, f"{text!r} was not heard: {match}"
     return match
+
+
+def answered(call: SipCall, reply: str) -> bool:
+    """Whether a reply of the model's was heard; it is spoken in the pieces the voice is handed."""
+    return all(heard(call, piece) for piece in FirstClauseTokenizer("en").tokenize(reply))
 
 
 def heard(call: SipCall, text: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from agent_worker.testing.sip_phone import SipCall
 from tests.e2e.rig import CALLER_LINES, REPLIES, Rig
-from tests.e2e.talk import ended_calls, event_types, find, greeted, heard, longest_silence, reason, say
+from tests.e2e.talk import answered, ended_calls, event_types, find, greeted, longest_silence, reason, say
 
 APOLOGY = "Sorry, I didn't catch that. Could you say it again?"
 GOODBYE = "I'm sorry, we have a technical problem. Please call again later. Goodbye."
@@ -74,6 +74,6 @@ async def test_a_provider_that_recovers_costs_one_apology(rig: Rig, tmp_path: Pa
         await call.hang_up()
         [row] = await ended_calls(rig, worker)
 
-    assert heard(call, REPLIES[1].reply)
+    assert answered(call, REPLIES[1].reply)
     assert event_types(row).count("agent.turn_failed") == 1
     assert reason(row) == "user_hangup"

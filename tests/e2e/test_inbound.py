@@ -11,7 +11,7 @@ import numpy as np
 
 from agent_worker.testing.audio import dbfs
 from tests.e2e.rig import CALLER_LINES, GREETING, REPLIES, Rig, describe
-from tests.e2e.talk import ask, ended_calls, event_types, find, greeted, reason, say, words
+from tests.e2e.talk import answered, ask, ended_calls, event_types, find, greeted, reason, say, words
 
 
 async def test_a_call_is_answered_held_and_recorded(rig: Rig, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ async def test_a_call_is_answered_held_and_recorded(rig: Rig, tmp_path: Path) ->
     assert greeting.missing_head == 0
     assert greeting.missing_tail == 0
     for rule in REPLIES[:2]:
-        find(call, rule.reply)
+        assert answered(call, rule.reply)
 
     assert row["status"] == "ended", describe([row])
     assert reason(row) == "user_hangup"
@@ -121,7 +121,7 @@ async def test_five_calls_at_once_each_reach_their_own_agent(rig: Rig, tmp_path:
 
     for call, agent in zip(calls, agents, strict=True):
         find(call, agent["firstMessage"])
-        find(call, REPLIES[0].reply)
+        assert answered(call, REPLIES[0].reply)
     by_agent = {row["agent_id"]: row for row in rows}
     for agent in agents:
         assert words(by_agent[agent["name"]], "user") == [CALLER_LINES[0]]
