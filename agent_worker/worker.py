@@ -63,13 +63,13 @@ async def _refuse(line: Line, journal: Journal, refusal: CallRefusal) -> Ending:
     return ending
 
 
-def make_services(configuration: Settings) -> CallServices:
+def make_services(configuration: Settings, catalog: AgentCatalog | None = None) -> CallServices:
     """Build what all calls of this process share.
 
     Raises:
         ConfigError: an agent file, prompt or tool is wrong.
     """
-    catalog = AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
+    catalog = catalog or AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
     return CallServices(
         settings=configuration,
         control=EmbeddedControlPlane(configuration, catalog),
@@ -87,7 +87,11 @@ def worker_id(configuration: Settings) -> str:
 
 def prewarm(process: JobProcess) -> None:
     """Make a job process ready before a call is offered to it."""
-    process.userdata["services"] = make_services(settings())
+    configuration = settings()
+    catalog = AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
+    services = make_services(configuration, catalog)
+    services.build_ahead(catalog.agents.values())
+    process.userdata["services"] = services
     # starts the media engine's threads, which no fork can share
     _ = FfiClient.instance
 

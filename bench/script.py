@@ -21,7 +21,7 @@ class Exchange:
 
     @property
     def openings(self) -> list[str]:
-        """What a worker may hand to the voice first: the first sentence, or what this project's tokenizer begins with."""
+        """What a worker may hand to the voice first: the first sentence, or its beginning as this project cuts it."""
         return list(
             dict.fromkeys([self.reply.partition(". ")[0] + ".", FirstClauseTokenizer("en").tokenize(self.reply)[0]])
         )

@@ -28,15 +28,17 @@ async def answer(call: LiveCall, *, budget_seconds: float) -> None:
         CallError: the caller gave up while it rang.
     """
     assert call.phone_agent is not None
+    # picking up first: a rendered greeting needs nobody, and the bridge's answer comes while the session starts
+    picking_up = asyncio.create_task(_pick_up(call, budget_seconds), name="pick_up")
     starting = asyncio.create_task(call.session.start(call.phone_agent), name="session_start")
     try:
-        greeting = await call.line.unless_closed(_greeting(call, budget_seconds))
-        await call.line.pick_up()
+        greeting = await picking_up
         call.journal.write(CallAnswered)
         call.journal.event("call.answered", status="active", sip_status_code=200, sip_status="OK")
         _record(call)
         await starting
     except BaseException:
+        picking_up.cancel()
         starting.cancel()
         raise
     if call.agent.first_message.strip():
@@ -44,6 +46,17 @@ async def answer(call: LiveCall, *, budget_seconds: float) -> None:
         call.session.say(text, audio=greeting) if greeting else call.session.say(text)
     else:
         call.idle.busy("greeting", False)
+
+
+async def _pick_up(call: LiveCall, budget_seconds: float) -> AsyncIterator[rtc.AudioFrame] | None:
+    """Pick up as soon as the greeting can begin; returns its audio, or None where it has to be synthesised."""
+    text = call.agent.first_message
+    if cached := call.audio_of(text):
+        greeting: AsyncIterator[rtc.AudioFrame] | None = chunks(cached)
+    else:
+        greeting = await call.line.unless_closed(_synthesised_greeting(call, text, budget_seconds))
+    await call.line.pick_up()
+    return greeting
 
 
 async def announce_and_hang_up(line: Line, sentence: rtc.AudioFrame) -> None:
@@ -75,13 +88,12 @@ def _record(call: LiveCall) -> None:
     call.journal.write(RecordingChanged, status="pending", path=str(call.recording.path.resolve()))
 
 
-async def _greeting(call: LiveCall, budget_seconds: float) -> AsyncIterator[rtc.AudioFrame] | None:
+async def _synthesised_greeting(
+    call: LiveCall, text: str, budget_seconds: float
+) -> AsyncIterator[rtc.AudioFrame] | None:
     """Return the greeting's audio once its first frame is there; None past the budget, or with none to say."""
-    text = call.agent.first_message
     if not text.strip():
         return None
-    if cached := call.audio_of(text):
-        return chunks(cached)
     frames = call.speech.stream(call.stack.tts, call.agent, str(call.stack.tts_label), text)
     try:
         async with asyncio.timeout(budget_seconds):

@@ -24,7 +24,6 @@ from agent_worker.domain.call import (
 )
 from agent_worker.domain.fact import CallOpened
 from agent_worker.errors import AgentWorkerError, CallError, ControlPlaneError, ProviderError
-from agent_worker.providers.registry import build_stack
 from agent_worker.toolbox.loader import bind
 
 logger = logging.getLogger("agent_worker.call")
@@ -91,7 +90,7 @@ def prepare(
 ) -> LiveCall | CallRefusal:
     """Build what the conversation needs; nothing here waits for the network."""
     try:
-        stack = build_stack(plan.agent, services.env)
+        stack = services.stack_for(plan.agent)
     except ProviderError as error:
         return _refuse(plan, error)
     missing = [ref.name for ref in plan.agent.tools if ref.name not in services.tools]
