@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -24,6 +25,14 @@ _QUIET = (
 )
 
 
+_NUMBER = re.compile(r"\+\d{6,15}")
+
+
+def without_numbers(line: str) -> str:
+    """Return a log line with every phone number gone: the bridge names rooms and participants after the caller's."""
+    return _NUMBER.sub("+…", line)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; fields given as `extra` stand beside the message."""
 
@@ -38,7 +47,7 @@ class JsonFormatter(logging.Formatter):
         entry |= _fields(record)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return without_numbers(json.dumps(entry, default=str))
 
 
 class TextFormatter(logging.Formatter):
@@ -49,7 +58,7 @@ class TextFormatter(logging.Formatter):
         moment = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]  # noqa: DTZ006 - local time on purpose
         fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
         line = f"{moment} {record.levelname:<7} {record.getMessage()} {fields}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return without_numbers(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 def configure_logging(settings: Settings, *, text: bool = False) -> None:

@@ -111,8 +111,12 @@ class _Events:
             self._call.watchdog.unheard()
 
     def _item(self, event: ConversationItemAddedEvent) -> None:
-        if isinstance(event.item, ChatMessage) and event.item.role == "user":
+        if not isinstance(event.item, ChatMessage):
+            return
+        if event.item.role == "user":
             self._call.watchdog.turn_taken()
+        else:
+            self._call.count_usage()
 
     def _tool(self, event: ToolExecutionUpdatedEvent) -> None:
         update = event.update
@@ -121,6 +125,7 @@ class _Events:
             self._call.watchdog.tool_started()
         elif update.type == "tool_call_ended":
             self._call.idle.busy(update.call_id, False)
+            self._call.keep_data()
             self._call.watchdog.tool_ended()
 
     def _error(self, event: ErrorEvent) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +20,11 @@ from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.call.recording import Recording
 from agent_worker.call.speech_cache import SpeechCache, bundled, chunks
 from agent_worker.call.transcript import TranscriptWriter
+from agent_worker.call.usage import usage
 from agent_worker.call.watchdog import Provider, Watchdog
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import CallOffer, CallPlan, DisconnectionReason
+from agent_worker.domain.fact import DataCollected, UsageCounted
 from agent_worker.providers.registry import Stack
 
 logger = logging.getLogger("agent_worker.call")
@@ -74,6 +77,7 @@ class LiveCall:
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _ending: bool = False
     _announcing: int = 0
+    _kept_data: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(
@@ -126,6 +130,16 @@ class LiveCall:
     def record_event(self, event_type: str, **payload: Any) -> None:
         """Write a row into the call's event list."""
         self.journal.event(event_type, payload=payload)
+
+    def count_usage(self) -> None:
+        """Write down what the providers have done so far, so that a killed process costs no bill."""
+        self.journal.write(UsageCounted, lines=usage(self.session, self.stack))
+
+    def keep_data(self) -> None:
+        """Write down what tools have collected, where that has changed."""
+        if self.structured_data != self._kept_data:
+            self._kept_data = deepcopy(self.structured_data)
+            self.journal.write(DataCollected, structured_data=self._kept_data)
 
     def audio_of(self, text: str) -> rtc.AudioFrame | None:
         """Return the sentence from the cache, or None where it has to be synthesised."""

@@ -13,7 +13,7 @@ from agent_worker.call.journal import Journal
 from agent_worker.call.line import Line
 from agent_worker.call.live_call import Ending, LiveCall
 from agent_worker.domain.call import final_status
-from agent_worker.domain.fact import CallEnded, RecordingChanged, UsageCounted, UsageLine, UsageMetric
+from agent_worker.domain.fact import CallEnded, RecordingChanged
 
 logger = logging.getLogger("agent_worker.call")
 
@@ -37,7 +37,7 @@ async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False)
         async with _at_most(SESSION_CLOSE_SECONDS, "session_close"):
             await call.session.aclose()
     await _finish_recording(call)
-    call.journal.write(UsageCounted, lines=_usage(call))
+    call.count_usage()
     close_journal(call.journal, ending, call)
     await call.line.aclose()
 
@@ -90,34 +90,6 @@ async def _finish_recording(call: LiveCall) -> None:
         path=str(call.recording.path.resolve()),
         duration_ms=duration_ms,
     )
-
-
-_METRICS: dict[str, dict[str, UsageMetric]] = {
-    "stt_usage": {"audio_duration": "stt_seconds"},
-    "llm_usage": {
-        "input_tokens": "llm_input_tokens",
-        "input_cached_tokens": "llm_cached_tokens",
-        "output_tokens": "llm_output_tokens",
-    },
-    "tts_usage": {"characters_count": "tts_characters"},
-}
-
-
-def _usage(call: LiveCall) -> list[UsageLine]:
-    """Return what was used, under the names agent files and price tables know the providers by."""
-    stack = call.stack
-    labels = {"stt_usage": stack.stt_label, "llm_usage": stack.llm_label, "tts_usage": stack.tts_label}
-    return [
-        UsageLine(
-            provider=labels[used.type].provider,
-            model=labels[used.type].model,
-            metric=metric,
-            quantity=quantity,
-        )
-        for used in call.session.usage.model_usage
-        for attribute, metric in _METRICS.get(used.type, {}).items()
-        if (quantity := getattr(used, attribute))
-    ]
 
 
 @contextlib.asynccontextmanager

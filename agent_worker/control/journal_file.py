@@ -6,13 +6,14 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from agent_worker.domain.fact import CallEnded, CallOpened, Fact, RecordingChanged, decode, encode
+from agent_worker.domain.fact import CallEnded, CallOpened, DataCollected, Fact, RecordingChanged, decode, encode
 
 READ_BYTES = 256 * 1024
 SUFFIX = ".jsonl"
@@ -35,6 +36,7 @@ class Scan:
         next_sequence: number of the next fact.
         last_at: when the last fact happened, None where there is no fact.
         recording: the last word on the recording.
+        structured_data: the last word on what tools collected.
     """
 
     opened: CallOpened | None = None
@@ -42,6 +44,7 @@ class Scan:
     next_sequence: int = 0
     last_at: datetime | None = None
     recording: RecordingChanged | None = None
+    structured_data: dict[str, Any] = field(default_factory=dict)
 
     def add(self, fact: Fact) -> None:
         """Take one more fact into account."""
@@ -53,6 +56,8 @@ class Scan:
                 self.opened = fact
             case RecordingChanged():
                 self.recording = fact
+            case DataCollected():
+                self.structured_data = fact.structured_data
             case CallEnded():
                 self.ended = True
             case _:

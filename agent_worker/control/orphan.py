@@ -63,6 +63,7 @@ def last_words(call_id: str, scan: Scan, at: datetime, is_written: Callable[[Pat
             at=at,
             disconnection_reason=reason,
             failure_cause=reason.value,
+            structured_data=scan.structured_data,
         )
     )
     return facts

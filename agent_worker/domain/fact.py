@@ -142,6 +142,13 @@ class RecordingChanged(_Fact):
     detail: str | None = None
 
 
+class DataCollected(_Fact):
+    """All the agent's tools have collected so far; it reaches the report with the call's end, whoever writes that."""
+
+    kind: Literal["data_collected"] = "data_collected"
+    structured_data: dict[str, Any]
+
+
 class CallEnded(_Fact):
     """The call is over: last fact of every journal.
 
@@ -158,7 +165,14 @@ class CallEnded(_Fact):
 
 
 Fact = Annotated[
-    CallOpened | CallAnswered | EventOccurred | TranscriptSpoken | UsageCounted | RecordingChanged | CallEnded,
+    CallOpened
+    | CallAnswered
+    | EventOccurred
+    | TranscriptSpoken
+    | UsageCounted
+    | RecordingChanged
+    | DataCollected
+    | CallEnded,
     Field(discriminator="kind"),
 ]
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent_worker.call.journal import Journal
-from agent_worker.domain.fact import EventOccurred, Fact, decode
+from agent_worker.control.journal_file import Scan
+from agent_worker.control.orphan import last_words
+from agent_worker.domain.call import utc_now
+from agent_worker.domain.fact import CallEnded, DataCollected, EventOccurred, Fact, decode
 
 
 def test_facts_are_on_disk_in_order_with_ids_that_never_repeat(tmp_path: Path) -> None:
@@ -49,3 +52,17 @@ def test_a_journal_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
 
 def decode_all(path: Path) -> list[Fact]:
     return [decode(line) for line in path.read_bytes().splitlines()]
+
+
+def test_what_tools_collected_outlives_a_killed_process(tmp_path: Path) -> None:
+    """The end that is written for a lost call carries the data its own process had kept last."""
+    journal = Journal(tmp_path, "c1")
+    journal.write(DataCollected, structured_data={"message": {"name": "Ann"}})
+    journal.write(DataCollected, structured_data={"message": {"name": "Anna"}})
+    scan = Scan()
+    for fact in decode_all(journal.path):
+        scan.add(fact)
+    journal.close()
+
+    [ended] = [fact for fact in last_words("c1", scan, utc_now()) if isinstance(fact, CallEnded)]
+    assert ended.structured_data == {"message": {"name": "Anna"}}
