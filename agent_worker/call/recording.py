@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000
 BIT_RATE = 32_000
+FRAME_SAMPLES = SAMPLE_RATE // 50
+"""What Opus takes at a time, 20 ms. It is given whole frames only: a remainder of under 1 ms aborts the process."""
+
 FLUSH_SECONDS = 1.0
 SETTLE_SECONDS = 0.3
 """How long a moment stays open for frames that arrive late, before it is encoded."""
@@ -116,7 +119,8 @@ class Recording:
             await asyncio.shield(asyncio.to_thread(self._encode, pcm))
 
     def _take(self, until: float) -> Samples:
-        end = max(self._encoded, round((until - self._started) * SAMPLE_RATE))
+        frames = round((until - self._started) * SAMPLE_RATE / FRAME_SAMPLES)
+        end = max(self._encoded, frames * FRAME_SAMPLES)
         stereo = np.empty((end - self._encoded) * 2, dtype=np.int16)
         stereo[0::2] = self._caller.take(self._encoded, end)
         stereo[1::2] = self._agent.take(self._encoded, end)

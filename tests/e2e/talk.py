@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
+from agent_worker.call.line import LINE_SAMPLE_RATE
+from agent_worker.call.speech_cache import bundled
 from agent_worker.errors import ControlPlaneError
 from agent_worker.providers.first_clause import FirstClauseTokenizer
-from agent_worker.testing.audio import ClipMatch, locate, speech_segments
+from agent_worker.testing.audio import ClipMatch, locate, resample, speech_segments, trim_silence
 from agent_worker.testing.rtp import Playback
 from agent_worker.testing.sip_phone import SipCall
 from agent_worker.testing.voice import CALLER_VOICE, render
@@ -48,6 +52,13 @@ def find(call: SipCall, text: str) -> ClipMatch:
     match = locate(call.heard.pcm, render(text, PHONE_RATE), PHONE_RATE)
     assert match is not None and match.correlation > 0.5, f"{text!r} was not heard: {match}"
     return match
+
+
+def heard_clip(call: SipCall, name: str) -> bool:
+    """Whether a sentence that ships with the product was heard."""
+    clip = np.frombuffer(bytes(bundled(name).data), dtype=np.int16)
+    match = locate(call.heard.pcm, trim_silence(resample(clip, LINE_SAMPLE_RATE, PHONE_RATE), PHONE_RATE), PHONE_RATE)
+    return match is not None and match.correlation > 0.5
 
 
 def answered(call: SipCall, reply: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from agent_worker.testing.audio import dbfs
 from tests.e2e.rig import CALLER_LINES, GREETING, REPLIES, Rig, describe
-from tests.e2e.talk import answered, ask, ended_calls, event_types, find, greeted, reason, say, words
+from tests.e2e.talk import answered, ask, ended_calls, event_types, find, greeted, heard_clip, reason, say, words
 
 
 async def test_a_call_is_answered_held_and_recorded(rig: Rig, tmp_path: Path) -> None:
@@ -138,6 +138,6 @@ async def test_an_unknown_number_hears_a_sentence_and_is_let_go(rig: Rig, tmp_pa
         await call.wait_ended(15)
         [row] = await ended_calls(rig, worker)
 
-    find(call, "Sorry, this number is not in service. Goodbye.")
+    assert heard_clip(call, "not_in_service")
     assert (row["status"], reason(row)) == ("failed", "unknown_number")
     assert row["agent_id"] is None

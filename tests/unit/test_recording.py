@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from livekit import rtc
 
 from agent_worker.call.recording import SAMPLE_RATE, Recording
@@ -51,6 +52,14 @@ async def test_each_side_is_on_its_own_channel_when_it_was_heard(tmp_path: Path)
     assert strength(second[:, 1], 1200) > 50 * strength(second[:, 0], 1200)
     assert np.abs(first[:, 1]).max() < 200
     assert np.abs(second[:, 0]).max() < 200
+
+
+@pytest.mark.parametrize("samples", [1, 15, 319, 321, 16_003])
+async def test_a_recording_of_any_length_can_be_closed(tmp_path: Path, samples: int) -> None:
+    """Opus aborts the process on a remainder of less than 1 ms: the end is given to it in whole frames."""
+    recording = Recording(tmp_path / "call.ogg")
+    recording._finish(recording._started + samples / SAMPLE_RATE)
+    assert recording._encoded % 320 == 0
 
 
 async def test_a_file_cut_off_by_a_kill_still_plays(tmp_path: Path) -> None:
