@@ -222,7 +222,7 @@ class WorkerHost:
                 label = str(stack.tts_label)
                 for text in cache.missing(agent, label):
                     missing += not await cache.render(stack.tts, agent, label, text)
-                await stack.tts.aclose()
+                await stack.aclose()
             if not missing:
                 break
             await asyncio.sleep(RENDER_RETRY_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 
@@ -29,6 +30,8 @@ from agent_worker.providers.registry import check_stack
 from agent_worker.settings import Settings, settings
 from agent_worker.toolbox.loader import load_tools
 
+logger = logging.getLogger("agent_worker.worker")
+
 
 async def take_call(line: Line, services: CallServices) -> Ending:
     """Take one call, from the first ring to its last fact; returns why it ended."""
@@ -43,6 +46,9 @@ async def take_call(line: Line, services: CallServices) -> Ending:
         ending = await converse(call)
     except CallError as error:
         ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
+    except Exception as error:
+        logger.exception("call broke", extra={"call_id": line.call_id, "error": type(error).__name__})
+        ending = Ending(DisconnectionReason.ERROR, "worker_error")
     except asyncio.CancelledError:
         # the worker died under this call and takes the session with it: nothing can be said, nothing is left behind
         await wrap_up(call, Ending(DisconnectionReason.WORKER_LOST, "worker_error"), session_lost=True)

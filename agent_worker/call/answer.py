@@ -43,6 +43,8 @@ async def answer(call: LiveCall, *, budget_seconds: float) -> None:
         raise
     if call.agent.first_message.strip():
         text = call.agent.first_message
+        call.phone_agent.reply_stage = "tts"
+        call.watchdog.reply_due()
         call.session.say(text, audio=greeting) if greeting else call.session.say(text)
     else:
         call.idle.busy("greeting", False)

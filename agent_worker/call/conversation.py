@@ -11,6 +11,7 @@ from livekit.agents import (
     CloseEvent,
     ConversationItemAddedEvent,
     ErrorEvent,
+    FunctionToolsExecutedEvent,
     UserInputTranscribedEvent,
     UserStateChangedEvent,
 )
@@ -27,6 +28,9 @@ logger = logging.getLogger("agent_worker.call")
 NOISE_SECONDS = 0.5
 """Shorter sounds without words are noise, not a caller nobody understood."""
 
+STALL_SECONDS = 2.0
+"""How long a sentence may stand still before the rest of it is given up."""
+
 _ERROR_KINDS: dict[str, Provider] = {"llm_error": "llm", "tts_error": "tts", "stt_error": "stt"}
 
 
@@ -35,6 +39,7 @@ async def converse(call: LiveCall) -> Ending:
     call.own(call.idle.run())
     call.own(_limit(call))
     call.own(_follow_line(call))
+    call.own(_watch_voice(call))
     return await asyncio.shield(call.over)
 
 
@@ -63,6 +68,14 @@ async def _follow_line(call: LiveCall) -> None:
     call.finish(Ending(closed.reason, closed.failure_cause, closed.sip_status_code, closed.sip_status))
 
 
+async def _watch_voice(call: LiveCall) -> None:
+    """Fail the turn of a voice that begins a sentence and does not go on."""
+    while True:
+        await asyncio.sleep(STALL_SECONDS / 4)
+        if call.line.playout.stalled_seconds > STALL_SECONDS:
+            call.watchdog.failed("tts")
+
+
 class _Events:
     """The session's events, each handed to who needs it."""
 
@@ -70,6 +83,7 @@ class _Events:
         self._call = call
         self._first_audio = False
         self._failing: set[str] = set()
+        self._unheard_seconds = 0.0
 
     def attach(self, session: AgentSession[None]) -> None:
         session.on("agent_state_changed", self._agent_state)
@@ -78,6 +92,7 @@ class _Events:
         session.on("user_transcription_timeout", self._not_transcribed)
         session.on("conversation_item_added", self._item)
         session.on("tool_execution_updated", self._tool)
+        session.on("function_tools_executed", self._tools_done)
         session.on("error", self._error)
         session.on("close", self._closed)
         self._call.line.playout.on("playback_started", self._playback)
@@ -103,18 +118,24 @@ class _Events:
 
     def _transcribed(self, event: UserInputTranscribedEvent) -> None:
         if event.transcript.strip():
+            self._unheard_seconds = 0.0
             self._call.idle.words()
             self._call.watchdog.recognised()
 
     def _not_transcribed(self, event: UserTranscriptionTimeoutEvent) -> None:
-        if event.speech_duration >= NOISE_SECONDS:
-            self._call.watchdog.unheard()
+        # the session adds up all speech of a turn that never came to words: what is new is the last stretch
+        same_turn = event.speech_duration >= self._unheard_seconds
+        stretch = event.speech_duration - (self._unheard_seconds if same_turn else 0.0)
+        self._unheard_seconds = event.speech_duration
+        call = self._call
+        if stretch >= NOISE_SECONDS and not (call.watchdog.reply_owed or call.line.playout.speaking):
+            call.watchdog.unheard()
 
     def _item(self, event: ConversationItemAddedEvent) -> None:
         if not isinstance(event.item, ChatMessage):
             return
         if event.item.role == "user":
-            self._call.watchdog.turn_taken()
+            self._call.watchdog.reply_due()
         else:
             self._call.count_usage()
 
@@ -128,6 +149,10 @@ class _Events:
             self._call.keep_data()
             self._call.watchdog.tool_ended()
 
+    def _tools_done(self, event: FunctionToolsExecutedEvent) -> None:
+        if not any(output.reply_required for output in event.function_call_outputs):
+            self._call.watchdog.reply_dropped()
+
     def _error(self, event: ErrorEvent) -> None:
         error = event.error
         provider = _ERROR_KINDS.get(getattr(error, "type", ""))
@@ -138,8 +163,9 @@ class _Events:
         if provider not in self._failing:
             self._failing.add(provider)
             self._call.record_event("provider.failed", provider=provider, error=cause)
-        # a recogniser fails the turn only when the caller says something it misses
-        if provider != "stt":
+        # a recogniser fails the turn only when the caller says something it misses, and a reply that was begun
+        # before the turn was complete is begun again when it is
+        if provider != "stt" and self._call.watchdog.reply_owed:
             self._call.watchdog.failed(provider)
 
     def _closed(self, event: CloseEvent) -> None:

@@ -35,6 +35,9 @@ LINE_TAIL_SECONDS = 0.25
 FAREWELL_SECONDS = 12.0
 """How long a goodbye may take before the line is cut all the same."""
 
+MUTE_SECONDS = 2.0
+"""How long a goodbye waits for a voice that does not come."""
+
 _FAILURES: dict[Provider, DisconnectionReason] = {
     "stt": DisconnectionReason.STT_ERROR,
     "llm": DisconnectionReason.LLM_ERROR,
@@ -82,7 +85,7 @@ class LiveCall:
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(
             apologise=lambda provider: self.own(self._apologise(provider)),
-            hold=lambda: self.own(self.announce(self.agent.fallbacks.hold, "hold")),
+            hold=lambda: self.own(self._hold()),
             give_up=lambda provider: self.own(self._give_up(provider)),
             waiting_for=lambda: self.phone_agent.reply_stage if self.phone_agent else "llm",
         )
@@ -116,7 +119,8 @@ class LiveCall:
     def _disown(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            logger.error("a part of the call failed", exc_info=error)
+            # its message may hold what was said
+            logger.error("a part of the call failed", extra={"call_id": self.call_id, "error": type(error).__name__})
 
     async def stop_tasks(self) -> None:
         """Cancel what `own` started and wait for it."""
@@ -187,7 +191,13 @@ class LiveCall:
         await self._silence_agent()
         await self.announce(self.agent.fallbacks.apology, "apology")
 
+    async def _hold(self) -> None:
+        if not self._ending:
+            await self.announce(self.agent.fallbacks.hold, "hold")
+
     async def _give_up(self, provider: Provider) -> None:
+        if self._ending:
+            return
         self.record_event("agent.gave_up", provider=provider)
         await self._silence_agent()
         await self.end(
@@ -216,19 +226,36 @@ class LiveCall:
         self.own(self._say_goodbye(Ending(reason, failure_cause, 200, "OK"), farewell, clip))
 
     async def _say_goodbye(self, ending: Ending, farewell: str | None, clip: str | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._heard_out()
-                if farewell:
-                    await self.announce(farewell, clip, interruptible=False)
-                await self._heard_out()
-                await asyncio.sleep(LINE_TAIL_SECONDS)
-        self.finish(ending)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await self._heard_out()
+                    if farewell:
+                        await self._say_farewell(farewell, clip)
+                    await self._heard_out()
+                    await asyncio.sleep(LINE_TAIL_SECONDS)
+        finally:
+            self.finish(ending)
+
+    async def _say_farewell(self, farewell: str, clip: str | None) -> None:
+        """Say it, and where the voice does not come, say a goodbye that needs none."""
+        saying = asyncio.create_task(self.announce(farewell, clip, interruptible=False))
+        await asyncio.wait({saying}, timeout=MUTE_SECONDS)
+        if not saying.done() and not self.line.playout.speaking:
+            await self._silence_agent()
+            await self.announce(self.agent.fallbacks.goodbye, "goodbye", interruptible=False)
+        await saying
 
     async def _heard_out(self) -> None:
-        while (speech := self.session.current_speech) and not speech.done():
-            await speech.wait_for_playout()
-        while self.line.playout.speaking:  # noqa: ASYNC110 - more speech may follow what is playing
+        """Wait until all that is to be said has been heard; what does not begin to be heard in time is dropped."""
+        loop = asyncio.get_running_loop()
+        last_sound = loop.time()
+        while ((speech := self.session.current_speech) and not speech.done()) or self.line.playout.speaking:
+            if self.line.playout.speaking:
+                last_sound = loop.time()
+            elif loop.time() - last_sound > MUTE_SECONDS:
+                await self._silence_agent()
+                return
             await asyncio.sleep(0.02)
 
     def finish(self, ending: Ending) -> None:

@@ -73,6 +73,14 @@ class Playout(io.AudioOutput):
         """Whether anything is being heard or about to be."""
         return bool(self._segments) or self._heard_until > self._loop.time()
 
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the caller has heard nothing of a sentence that is not over, in s; 0 while all is well."""
+        waiting = bool(self._segments) and not self._segments[0].frames and not self._segments[0].complete
+        if not waiting or self._paused or self._segments[0].interrupted or not self._heard_until:
+            return 0.0
+        return max(0.0, self._loop.time() - self._heard_until)
+
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         """Take a frame of speech of any length; never blocks, the pump sets the pace."""
         await super().capture_frame(frame)
@@ -216,4 +224,6 @@ class SpokenText(io.TextOutput):
             return "".join(part for part, start in self._parts if (start or 0.0) < played)
         text = self.full
         cut = int(len(text) * min(1.0, played / captured)) if captured else 0
-        return text[: text.rfind(" ", 0, cut + 1)] if 0 < cut < len(text) else text[:cut]
+        if cut >= len(text):
+            return text
+        return text[: max(0, text.rfind(" ", 0, cut + 1))]

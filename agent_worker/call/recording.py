@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class Recording:
         self._stream.bit_rate = BIT_RATE
         self._stream.options = {"compression_level": "2", "application": "voip"}
         self._started = time.monotonic()
+        self._encoder = threading.Lock()
         self._encoded = 0
         self._caller, self._agent = _Channel(), _Channel()
         self._task: asyncio.Task[None] | None = None
@@ -128,6 +130,10 @@ class Recording:
         return stereo
 
     def _encode(self, stereo: Samples) -> None:
+        with self._encoder:
+            self._mux(stereo)
+
+    def _mux(self, stereo: Samples) -> None:
         if not len(stereo):
             return
         frame = av.AudioFrame.from_ndarray(stereo.reshape(1, -1), format="s16", layout="stereo")
@@ -136,7 +142,9 @@ class Recording:
             self._container.mux(packet)
 
     def _finish(self, until: float) -> None:
-        self._encode(self._take(until))
-        for packet in self._stream.encode(None):
-            self._container.mux(packet)
-        self._container.close()
+        # a piece may still be in the encoder's hands, in another thread
+        with self._encoder:
+            self._mux(self._take(until))
+            for packet in self._stream.encode(None):
+                self._container.mux(packet)
+            self._container.close()

@@ -51,6 +51,7 @@ class RoomLine(Line):
         self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
         self._listening: asyncio.Task[None] | None = None
         self._last_sound = 0.0
+        self._picking_up = False
         self._active = asyncio.Event()
         self._caller_joined = asyncio.Event()
         self._hanging_up: asyncio.Task[bool] | None = None
@@ -68,7 +69,10 @@ class RoomLine(Line):
 
     async def ring(self) -> CallOffer:
         """Connect to the room and read the caller's SIP attributes."""
-        await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        try:
+            await self._ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        except (rtc.ConnectError, TimeoutError) as error:
+            raise CallError("not_connected", f"Room {self.room_name} cannot be joined: {error}") from error
         for participant in self._room.remote_participants.values():
             self._on_participant(participant)
         try:
@@ -96,6 +100,7 @@ class RoomLine(Line):
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False)
         caller = self._caller
         assert caller is not None
+        self._picking_up = True
         for publication in caller.track_publications.values():
             self._subscribe(publication)
         try:
@@ -113,7 +118,7 @@ class RoomLine(Line):
     async def hang_up(self) -> None:
         """Delete the room, which takes every leg down."""
         if self._hanging_up is None:
-            self._hanging_up = asyncio.create_task(delete_room(self._ctx.api, self.room_name), name="hang_up")
+            self._hanging_up = asyncio.create_task(self._delete_room(), name="hang_up")
         await asyncio.shield(self._hanging_up)
 
     async def _delete_room(self) -> bool:
@@ -151,7 +156,7 @@ class RoomLine(Line):
 
     def _on_track_published(self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
         # before the call is picked up nothing is subscribed: some bridges answer as soon as somebody listens
-        if self.picked_up and self._caller is not None and participant.identity == self._caller.identity:
+        if self._picking_up and self._caller is not None and participant.identity == self._caller.identity:
             self._subscribe(publication)
 
     def _subscribe(self, publication: rtc.RemoteTrackPublication) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import av
 from livekit.agents import llm
 
 from agent_worker.call.journal import Journal
@@ -23,7 +24,7 @@ from agent_worker.domain.call import (
     DisconnectionReason,
 )
 from agent_worker.domain.fact import CallOpened
-from agent_worker.errors import AgentWorkerError, CallError, ControlPlaneError, ProviderError
+from agent_worker.errors import AgentWorkerError, CallError, ProviderError
 from agent_worker.toolbox.loader import bind
 
 logger = logging.getLogger("agent_worker.call")
@@ -39,24 +40,25 @@ async def open_call(line: Line, journal: Journal, services: CallServices) -> tup
     """
     organization = services.settings.organization_id
     answer: CallPlan | CallRefusal
+    offer = CallOffer(call_id=line.call_id, direction=Direction.INBOUND, room_name=line.room_name)
     try:
         offer = await line.ring()
         async with asyncio.timeout(services.settings.answer_budget_ms / 1000):
             answer = await services.control.open_call(offer)
     except CallError as error:
-        offer = CallOffer(call_id=line.call_id, direction=Direction.INBOUND, room_name=line.room_name)
         answer = CallRefusal(
             organization_id=organization,
             reason=DisconnectionReason(error.disconnection_reason),
             sentence="",
             detail=error.message,
         )
-    except (ControlPlaneError, TimeoutError) as error:
+    except Exception as error:
+        logger.exception("call not planned", extra={"call_id": line.call_id})
         answer = CallRefusal(
             organization_id=organization,
             reason=DisconnectionReason.ERROR,
             sentence=SORRY,
-            detail=f"The control plane did not say which agent takes the call: {error}",
+            detail=f"The control plane did not say which agent takes the call: {type(error).__name__}",
         )
     _write_opened(journal, offer, answer, services)
     return offer, answer
@@ -106,7 +108,7 @@ def prepare(
         speech=services.speech,
         session=session,
         transcript=TranscriptWriter(journal, line.playout, stack),
-        recording=Recording(services.settings.recordings_dir / f"{offer.call_id}.ogg") if plan.agent.record else None,
+        recording=_recording(plan, offer, services),
         over=asyncio.get_running_loop().create_future(),
     )
     tools: list[llm.Tool | llm.Toolset] = [
@@ -114,6 +116,17 @@ def prepare(
     ]
     call.phone_agent = PhoneAgent(instructions=plan.agent.system_prompt, tools=tools)
     return call
+
+
+def _recording(plan: CallPlan, offer: CallOffer, services: CallServices) -> Recording | None:
+    """Return the recording, None where the agent is not recorded or the disk takes none: the call goes on without."""
+    if not plan.agent.record:
+        return None
+    try:
+        return Recording(services.settings.recordings_dir / f"{offer.call_id}.ogg")
+    except (OSError, av.FFmpegError) as error:
+        logger.error("call is not recorded", extra={"call_id": offer.call_id, "error": type(error).__name__})
+        return None
 
 
 def _refuse(plan: CallPlan, error: AgentWorkerError) -> CallRefusal:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
@@ -81,11 +82,7 @@ class SpeechCache:
             parts.append(bytes(frame.data))
             yield frame
         if pcm := _trim(b"".join(parts)):
-            path = self._path(agent, label, text)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{id(pcm):x}.part")
-            part.write_bytes(pcm)
-            part.replace(path)
+            self._keep(self._path(agent, label, text), pcm)
 
     async def render(self, voice: tts.TTS[Any], agent: AgentConfig, label: str, text: str) -> bool:
         """Synthesise a sentence and keep it; returns whether that worked."""
@@ -97,6 +94,15 @@ class SpeechCache:
             logger.warning("sentence not rendered", extra={"voice": label, "error": type(error).__name__})
             return False
         return True
+
+    def _keep(self, path: Path, pcm: bytes) -> None:
+        part = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(pcm)
+            part.replace(path)
+        except OSError as error:
+            logger.error("sentence not kept", extra={"error": type(error).__name__})
 
     def _path(self, agent: AgentConfig, label: str, text: str) -> Path:
         options = agent.tts_options.model_dump_json()

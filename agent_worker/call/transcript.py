@@ -74,8 +74,22 @@ class TranscriptWriter:
 
     def speaking(self) -> None:
         """The agent's next turn begins to be heard."""
+        if left := self._open.pop("agent", None):
+            # it was interrupted before a word of it was heard
+            self._write_unheard(*left)
         if text := self._playout.text.full.strip():
             self._partial("agent", text)
+
+    def _write_unheard(self, index: int, started: datetime) -> None:
+        self._journal.write(
+            TranscriptSpoken,
+            index=index,
+            source="agent",
+            text="",
+            started_at=started,
+            latency_status="interrupted",
+            metadata={"interrupted": True},
+        )
 
     def _partial(self, source: str, text: str) -> None:
         index, started = self._begin(source)

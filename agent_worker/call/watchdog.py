@@ -19,6 +19,8 @@ TOOL_SECONDS = 3.0
 """How long a tool may run in silence before the caller is asked for a moment."""
 
 MAX_FAILED_TURNS = 3
+FORGIVEN_SECONDS = 60.0
+"""Failures further apart than this are not in a row."""
 
 
 class Watchdog:
@@ -47,10 +49,17 @@ class Watchdog:
         self._turn_failed = False
         self._owed = False
         self._tools = 0
+        self._stopped = False
+        self._failed_at = 0.0
         self.failed_turns = 0
 
-    def turn_taken(self) -> None:
-        """The caller's turn is complete: a reply is due."""
+    @property
+    def reply_owed(self) -> bool:
+        """Whether the caller waits for us to say something."""
+        return self._owed or self._tools > 0
+
+    def reply_due(self) -> None:
+        """We are to be heard: the caller's turn is complete, or the line has just opened."""
         self._turn_failed = False
         self._owed = True
         self._arm(REPLY_SECONDS, self._late)
@@ -59,17 +68,22 @@ class Watchdog:
         """The caller speaks, so nothing is late; when they stop, a reply still owed is due again."""
         if on:
             self._disarm()
-        elif self._owed and not self._tools:
+        elif self._tools:
+            self._arm(TOOL_SECONDS, self._tool_slow)
+        elif self._owed:
             self._arm(REPLY_SECONDS, self._late)
 
     def reply_heard(self) -> None:
-        """The agent speaks, and not to apologise."""
-        self._owed = False
-        self._disarm()
+        """The agent speaks, and not to apologise; words before a tool's result are not the whole reply."""
         self.failed_turns = 0
+        self._disarm()
+        if self._tools:
+            self._arm(TOOL_SECONDS, self._tool_slow)
+        else:
+            self._owed = False
 
     def reply_dropped(self) -> None:
-        """No reply is due any more: a tool has spoken for the model."""
+        """No reply is due any more: a tool has answered for the model."""
         self._owed = False
         self._disarm()
 
@@ -77,10 +91,12 @@ class Watchdog:
         """A provider gave up on this turn; further failures of the same turn count once."""
         self._owed = False
         self._disarm()
-        if self._turn_failed:
+        if self._turn_failed or self._stopped:
             return
         self._turn_failed = True
-        self.failed_turns += 1
+        now = asyncio.get_running_loop().time()
+        self.failed_turns = 1 if now - self._failed_at > FORGIVEN_SECONDS else self.failed_turns + 1
+        self._failed_at = now
         if self.failed_turns >= MAX_FAILED_TURNS:
             self._give_up(provider)
         else:
@@ -104,11 +120,13 @@ class Watchdog:
     def tool_ended(self) -> None:
         """The tool is done: the reply is due again."""
         self._tools = max(0, self._tools - 1)
-        if not self._tools and self._owed:
+        if not self._tools:
+            self._owed = True
             self._arm(REPLY_SECONDS, self._late)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Watch no more, whatever is still reported."""
+        self._stopped = True
         self._disarm()
 
     def _late(self) -> None:
@@ -120,7 +138,8 @@ class Watchdog:
 
     def _arm(self, seconds: float, then: Callable[[], None]) -> None:
         self._disarm()
-        self._timer = asyncio.get_running_loop().call_later(seconds, then)
+        if not self._stopped:
+            self._timer = asyncio.get_running_loop().call_later(seconds, then)
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -39,7 +39,9 @@ async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False)
     await _finish_recording(call)
     call.count_usage()
     close_journal(call.journal, ending, call)
-    await call.line.aclose()
+    async with _at_most(SESSION_CLOSE_SECONDS, "let_go"):
+        await call.line.aclose()
+        await call.stack.aclose()
 
 
 def close_journal(journal: Journal, ending: Ending, call: LiveCall | None = None) -> None:
@@ -99,3 +101,5 @@ async def _at_most(seconds: float, what: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         logger.error("a step of the end took too long", extra={"step": what, "seconds": seconds})
+    except Exception as error:  # noqa: BLE001 - a step that fails must not keep the next from being taken
+        logger.error("a step of the end failed", extra={"step": what, "error": type(error).__name__})

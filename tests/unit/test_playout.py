@@ -177,3 +177,37 @@ def test_closing_reports_segments_that_were_not_heard() -> None:
         return phone
 
     assert run_virtually(story()).finished[0].interrupted
+
+
+def test_an_interruption_within_the_first_word_leaves_nothing_said() -> None:
+    """A sentence of which no word was heard whole is not in the transcript, nor in what the model believes."""
+
+    async def story() -> Phone:
+        phone = Phone()
+        await phone.playout.text.capture_text("Certainly, your table is booked.")
+        await phone.playout.capture_frame(speech(3.0))
+        await asyncio.sleep(0.2)
+        phone.playout.clear_buffer()
+        phone.playout.flush()
+        await phone.playout.wait_for_playout()
+        return phone
+
+    assert run_virtually(story()).finished[0].synchronized_transcript == ""
+
+
+def test_a_sentence_that_stands_still_is_noticed() -> None:
+    """A voice that begins and does not go on counts as stalled from the moment the caller hears nothing."""
+
+    async def story() -> list[float]:
+        phone = Phone()
+        before = phone.playout.stalled_seconds
+        await phone.playout.capture_frame(speech(1.0))
+        await asyncio.sleep(0.5)
+        speaking = phone.playout.stalled_seconds
+        await asyncio.sleep(2.5)
+        stalled = phone.playout.stalled_seconds
+        phone.playout.flush()
+        await asyncio.sleep(0.1)
+        return [before, speaking, round(stalled, 3), phone.playout.stalled_seconds]
+
+    assert run_virtually(story()) == [0.0, 0.0, 2.0, 0.0]

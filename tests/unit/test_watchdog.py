@@ -32,7 +32,7 @@ def test_a_reply_that_does_not_come_is_apologised_for_at_the_deadline(stage: Pro
 
     async def story() -> list[tuple[float, str]]:
         heard = Heard(stage)
-        heard.dog.turn_taken()
+        heard.dog.reply_due()
         await asyncio.sleep(10)
         return heard.log
 
@@ -44,7 +44,7 @@ def test_a_reply_in_time_is_not_apologised_for() -> None:
 
     async def story() -> list[tuple[float, str]]:
         heard = Heard()
-        heard.dog.turn_taken()
+        heard.dog.reply_due()
         await asyncio.sleep(REPLY_SECONDS - 0.1)
         heard.dog.reply_heard()
         await asyncio.sleep(10)
@@ -59,7 +59,7 @@ def test_the_third_failed_turn_in_a_row_ends_the_call() -> None:
     async def story() -> list[str]:
         heard = Heard()
         for _ in range(MAX_FAILED_TURNS):
-            heard.dog.turn_taken()
+            heard.dog.reply_due()
             heard.dog.failed("tts")
         return [what for _, what in heard.log]
 
@@ -71,7 +71,7 @@ def test_several_failures_of_one_turn_count_once() -> None:
 
     async def story() -> int:
         heard = Heard()
-        heard.dog.turn_taken()
+        heard.dog.reply_due()
         heard.dog.failed("llm")
         heard.dog.failed("llm")
         return heard.dog.failed_turns
@@ -85,11 +85,11 @@ def test_a_reply_heard_forgives_earlier_failures() -> None:
     async def story() -> list[str]:
         heard = Heard()
         for _ in range(2):
-            heard.dog.turn_taken()
+            heard.dog.reply_due()
             heard.dog.failed("llm")
-        heard.dog.turn_taken()
+        heard.dog.reply_due()
         heard.dog.reply_heard()
-        heard.dog.turn_taken()
+        heard.dog.reply_due()
         heard.dog.failed("llm")
         return [what for _, what in heard.log]
 
@@ -101,7 +101,7 @@ def test_a_caller_who_goes_on_speaking_is_not_apologised_to_meanwhile() -> None:
 
     async def story() -> list[tuple[float, str]]:
         heard = Heard()
-        heard.dog.turn_taken()
+        heard.dog.reply_due()
         await asyncio.sleep(1)
         heard.dog.caller_speaking(True)
         await asyncio.sleep(20)
@@ -117,7 +117,7 @@ def test_a_slow_tool_asks_for_a_moment_and_is_no_failure() -> None:
 
     async def story() -> tuple[list[tuple[float, str]], int]:
         heard = Heard()
-        heard.dog.turn_taken()
+        heard.dog.reply_due()
         heard.dog.tool_started()
         await asyncio.sleep(TOOL_SECONDS + 1)
         heard.dog.tool_ended()
@@ -138,3 +138,80 @@ def test_speech_nobody_recognised_is_a_failed_turn_of_the_recogniser() -> None:
         return [what for _, what in heard.log]
 
     assert run_virtually(story()) == ["apology:stt", "apology:stt", "goodbye:stt"]
+
+
+def test_words_before_a_tools_result_are_not_the_whole_reply() -> None:
+    """After "let me check" a slow tool still asks for a moment, and the reply that follows it is still owed."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard()
+        heard.dog.reply_due()
+        heard.dog.tool_started()
+        heard.dog.reply_heard()
+        await asyncio.sleep(TOOL_SECONDS + 1)
+        heard.dog.tool_ended()
+        await asyncio.sleep(10)
+        return heard.log
+
+    assert run_virtually(story()) == [(TOOL_SECONDS, "hold"), (TOOL_SECONDS + 1 + REPLY_SECONDS, "apology:llm")]
+
+
+def test_a_caller_who_speaks_during_a_tool_is_still_asked_to_wait() -> None:
+    """A word into the silence of a tool puts the hold off, not away."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard()
+        heard.dog.tool_started()
+        await asyncio.sleep(1)
+        heard.dog.caller_speaking(True)
+        await asyncio.sleep(1)
+        heard.dog.caller_speaking(False)
+        await asyncio.sleep(TOOL_SECONDS + 1)
+        return heard.log
+
+    assert run_virtually(story()) == [(2 + TOOL_SECONDS, "hold")]
+
+
+def test_a_tool_that_answers_for_the_model_leaves_nothing_owed() -> None:
+    """No apology for a reply nobody promised."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard()
+        heard.dog.reply_due()
+        heard.dog.tool_started()
+        heard.dog.tool_ended()
+        heard.dog.reply_dropped()
+        await asyncio.sleep(10)
+        return heard.log
+
+    assert run_virtually(story()) == []
+
+
+def test_nothing_is_said_once_the_end_has_begun() -> None:
+    """After `stop` neither a late reply nor a failure nor a tool is answered for: the farewell is not talked over."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard()
+        heard.dog.tool_started()
+        heard.dog.stop()
+        heard.dog.tool_ended()
+        heard.dog.reply_due()
+        heard.dog.failed("llm")
+        heard.dog.caller_speaking(False)
+        await asyncio.sleep(10)
+        return heard.log
+
+    assert run_virtually(story()) == []
+
+
+def test_failures_minutes_apart_are_not_in_a_row() -> None:
+    """A line with a cough every two minutes is not hung up on."""
+
+    async def story() -> list[str]:
+        heard = Heard()
+        for _ in range(5):
+            heard.dog.unheard()
+            await asyncio.sleep(120)
+        return [what for _, what in heard.log]
+
+    assert run_virtually(story()) == ["apology:stt"] * 5
