@@ -23,9 +23,12 @@ CALLER_TIMEOUT_SECONDS = 10.0
 
 PICK_UP_TIMEOUT_SECONDS = 10.0
 FRAME_MS = 20
+DIGITAL_SILENCE = 4
+"""Amplitude (of 32,767) a decoder makes of nothing at all; a quiet room on a phone line is louder."""
+
 MEDIA_TIMEOUT_SECONDS = 12.0
 """Digital silence for this long before the bridge hangs up means that the phone's audio had stopped: the bridge
-gives up after 15 s without RTP, and says no more of it than of a caller's own BYE. A quiet phone is never all zeros.
+gives up after 15 s without RTP, and says no more of it than of a caller's own BYE. A quiet phone is never that quiet.
 """
 SOURCE_QUEUE_MS = 200
 PHONE_KINDS = (rtc.ParticipantKind.PARTICIPANT_KIND_SIP,)
@@ -179,7 +182,7 @@ class RoomLine(Line):
         stream = rtc.AudioStream(track, sample_rate=LINE_SAMPLE_RATE, num_channels=1, frame_size_ms=FRAME_MS)
         try:
             async for event in stream:
-                if any(event.frame.data):
+                if max(event.frame.data) > DIGITAL_SILENCE:
                     self._last_sound = time.monotonic()
                 self._hear(event.frame)
         finally:

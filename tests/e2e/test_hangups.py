@@ -130,7 +130,7 @@ async def test_hanging_up_while_a_tool_runs(rig: Rig, tmp_path: Path, seconds: i
         '    return "done"\n'
     )
     number = rig.next_number()
-    rig.providers.openai.rules = [Rule("two people", tool="look_up")]
+    rig.providers.openai.rules = [Rule("any rooms", tool="look_up")]
     env = {"AGENT_WORKER_TOOLS_DIR": str(tools)}
     agent = rig.agent(numbers=[number], tools=["look_up"])
     async with rig.worker(agent, folder=tmp_path, env=env) as worker, rig.phone() as phone:
