@@ -47,6 +47,7 @@ async def take_call(line: Line, services: CallServices) -> Ending:
     except CallError as error:
         ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
     except Exception as error:
+        # whatever broke, the caller is not left on a dead line
         logger.exception("call broke", extra={"call_id": line.call_id, "error": type(error).__name__})
         ending = Ending(DisconnectionReason.ERROR, "worker_error")
     except asyncio.CancelledError:

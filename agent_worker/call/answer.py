@@ -38,6 +38,7 @@ async def answer(call: LiveCall, *, budget_seconds: float) -> None:
         _record(call)
         await starting
     except BaseException:
+        # also when the call is cancelled: nothing goes on beside a call that was never answered
         picking_up.cancel()
         starting.cancel()
         raise
