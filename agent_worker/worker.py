@@ -46,8 +46,7 @@ async def take_call(line: Line, services: CallServices) -> Ending:
         ending = await converse(call)
     except CallError as error:
         ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
-    except Exception as error:
-        # whatever broke, the caller is not left on a dead line
+    except Exception as error:  # whatever broke, the caller is not left on a dead line
         logger.exception("call broke", extra={"call_id": line.call_id, "error": type(error).__name__})
         ending = Ending(DisconnectionReason.ERROR, "worker_error")
     except asyncio.CancelledError:

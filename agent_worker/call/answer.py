@@ -37,8 +37,7 @@ async def answer(call: LiveCall, *, budget_seconds: float) -> None:
         call.journal.event("call.answered", status="active", sip_status_code=200, sip_status="OK")
         _record(call)
         await starting
-    except BaseException:
-        # also when the call is cancelled: nothing goes on beside a call that was never answered
+    except BaseException:  # also when the call is cancelled: nothing goes on beside a call that was never answered
         picking_up.cancel()
         starting.cancel()
         raise

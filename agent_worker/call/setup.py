@@ -52,8 +52,7 @@ async def open_call(line: Line, journal: Journal, services: CallServices) -> tup
             sentence="",
             detail=error.message,
         )
-    except Exception as error:
-        # whatever the control plane raises, the caller hears a sentence
+    except Exception as error:  # whatever the control plane raises, the caller hears a sentence
         logger.exception("call not planned", extra={"call_id": line.call_id})
         answer = CallRefusal(
             organization_id=organization,

@@ -29,20 +29,11 @@ class TranscriptWriter:
         self._open: dict[str, tuple[int, datetime]] = {}
         self._heard: list[str] = []
         self._last_user: dict[str, Any] = {}
-        self.user_turns = 0
 
     def attach(self, session: AgentSession[None]) -> None:
         """Follow the session's events."""
         session.on("user_input_transcribed", self._on_transcribed)
         session.on("conversation_item_added", self._on_item)
-
-    def system(self, text: str, **metadata: Any) -> None:
-        """Write a marker that nobody spoke."""
-        index, started = self._begin("system")
-        del self._open["system"]
-        self._journal.write(
-            TranscriptSpoken, index=index, source="system", text=text, started_at=started, metadata=metadata
-        )
 
     def announcement(self, text: str) -> None:
         """Write a sentence of ours that did not go through the conversation (an apology, a reprompt)."""
@@ -118,7 +109,6 @@ class TranscriptWriter:
         del self._open[source]
         if source == "user":
             self._heard.clear()
-            self.user_turns += 1
             self._last_user = dict(item.metrics)
         label = self._stack.stt_label if source == "user" else self._stack.tts_label
         started_at = item.metrics.get("started_speaking_at")

@@ -100,8 +100,7 @@ class JournalShipper:
         while not self._stopping.is_set():
             try:
                 more = await step()
-            except Exception:
-                # nothing a step meets may end the delivery of everybody else's calls
+            except Exception:  # nothing a step meets may end the delivery of everybody else's calls
                 logger.exception("journal step failed")
                 more = False
             if not more:
@@ -163,8 +162,7 @@ class JournalShipper:
             self._journals.pop(journal.path, None)
         except ControlPlaneError as error:
             self._back_off(journal, error.code)
-        except Exception as error:
-            # one journal that cannot be read or delivered must not keep the others
+        except Exception as error:  # one journal that cannot be read or delivered must not keep the others
             logger.exception("journal not delivered", extra={"call_id": journal.call_id})
             self._back_off(journal, type(error).__name__)
         return False
