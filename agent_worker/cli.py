@@ -100,6 +100,30 @@ def _run_worker(*, dev: bool) -> None:
     raise typer.Exit(code)
 
 
+@app.command(short_help="The control plane, for workers on other hosts.")
+def serve() -> None:
+    """Run the control plane for workers on other hosts, until SIGTERM or Ctrl-C.
+
+    It has the agents, the database and the webhooks' secrets; workers need its URL and a token, nothing else.
+    Put it behind a proxy that speaks https where workers reach it over a network you do not trust.
+
+    \b
+    Example:
+      export AGENT_WORKER_CONTROL_TOKEN=$(openssl rand -hex 32)
+      AGENT_WORKER_API_HOST=0.0.0.0 python -m agent_worker serve
+    On each worker, with the same token:
+      AGENT_WORKER_CONTROL_URL=https://control.example.com python -m agent_worker start
+
+    Health: GET /readyz answers 200 once facts are taken (AGENT_WORKER_API_PORT, 8080).
+    """
+    with told():
+        from agent_worker.cli_serve import run_serve
+        from agent_worker.settings import settings
+
+        code = run_serve(settings())
+    raise typer.Exit(code)
+
+
 @app.command(short_help="Hear a whole call; no key, no network.")
 def demo(
     output: Annotated[
@@ -158,6 +182,100 @@ def check() -> None:
         outcome = run_check()
         print_outcome(outcome)
     raise typer.Exit(EXIT_CONFIGURATION if outcome.problems else 0)
+
+
+@app.command(short_help="Where does each value come from?")
+def explain(
+    number: Annotated[str | None, typer.Option("--number", "-n", help="The number that is called, E.164.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", "-a", help="Id of the agent, as a dispatch names it.")] = None,
+    caller: Annotated[str | None, typer.Option("--caller", help="The caller's number.")] = None,
+    overrides: Annotated[
+        Path | None, typer.Option("--overrides", "-o", help="JSON or YAML file: what a dispatch or a request sends.")
+    ] = None,
+    pre_call: Annotated[
+        Path | None, typer.Option("--pre-call", help="JSON or YAML file: what the pre-call webhook would answer.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show built-in defaults too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print how a call would be configured, and which layer each value comes from; no call is made.
+
+    \b
+    Examples:
+      python -m agent_worker explain --number +12015550123
+      python -m agent_worker explain --agent front-desk --pre-call reply.json --json
+    """
+    with told():
+        import json
+
+        from agent_worker import cli_explain
+        from agent_worker.config.catalog import load_catalog
+        from agent_worker.settings import settings
+
+        if number is None and agent is None:
+            raise typer.BadParameter("name a --number or an --agent")
+        offer = cli_explain.offer_of(number, agent, caller, cli_explain.read_object(overrides) if overrides else {})
+        reply = cli_explain.read_object(pre_call) if pre_call else None
+        explanation = cli_explain.explain(offer, reply, load_catalog(settings()), settings())
+        if as_json:
+            typer.echo(json.dumps(cli_explain.as_json(explanation), indent=2, ensure_ascii=False))
+        else:
+            cli_explain.print_explanation(explanation, everything=everything)
+
+
+@app.command(short_help="Make LiveKit match the numbers.")
+def provision(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove what an earlier run made and nothing names.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make LiveKit's trunks and dispatch rule match the numbers of telephony.yaml and of the agents.
+
+    For each SIP connection an inbound trunk with its numbers and an outbound trunk; one rule, bound to those
+    trunks, that brings calls to this agent name. A second run changes nothing. What others made is never touched.
+
+    \b
+    Example:
+      python -m agent_worker provision --dry-run
+      python -m agent_worker provision --prune
+
+    Exits with 1 where LiveKit could not be made to match, and says why.
+    """
+    with told():
+        from agent_worker import cli_provision
+        from agent_worker.config.catalog import load_catalog
+        from agent_worker.settings import settings
+
+        settings().require_livekit()
+        desired = cli_provision.desired_of(load_catalog(settings()), settings())
+        run = cli_provision.run_provision(settings(), desired, prune=prune, dry_run=dry_run, as_json=as_json)
+        code = asyncio.run(run)
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Why are calls not answered?")
+def doctor(
+    call: Annotated[bool, typer.Option("--call", help="Also place a call through the bridge and listen.")] = False,
+    number: Annotated[str | None, typer.Option("--number", "-n", help="The number of ours that --call dials.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    skip: Annotated[list[str] | None, typer.Option("--skip", help="A check to leave out; may be repeated.")] = None,
+) -> None:
+    """Find out why calls are not answered: configuration, LiveKit, bridge, numbers, workers, providers, webhooks.
+
+    Asks each part in the order a call needs it, and says for each failure the cause and the remedy. Changes
+    nothing; rooms it makes are deleted again. Exits with 1 where anything failed.
+
+    \b
+    Examples:
+      python -m agent_worker doctor
+      python -m agent_worker doctor --call --number +12015550123
+      python -m agent_worker doctor --skip providers --skip webhooks --json
+    """
+    with told():
+        from agent_worker.cli_doctor import run_doctor
+
+        code = run_doctor(call=call, number=number, as_json=as_json, skip=skip or [])
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Create or update the tables.")

@@ -12,10 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_worker.config.agent_files import AgentFile, line_of
-from agent_worker.config.catalog import AgentCatalog
+from agent_worker.config.agent_checks import outbound_problems, template_notes, template_problems
+from agent_worker.config.catalog import AgentCatalog, load_catalog
+from agent_worker.config.inactive import inactive_keys
+from agent_worker.config.presets_file import read_presets
 from agent_worker.config.problems import ConfigErrors, did_you_mean
+from agent_worker.config.resolve import agent_layer, default_layer, resolve
 from agent_worker.control.prices import read_prices
 from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.presets import NO_PRESETS, LayerName, Presets
+from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import AgentWorkerError, ConfigError, SettingsError
 from agent_worker.settings import Settings, read_settings
 from agent_worker.store.engine import database_url
@@ -37,6 +43,8 @@ class CheckOutcome:
     notes: list[str] = field(default_factory=list)
     agents: list[AgentConfig] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
+    presets: Presets = NO_PRESETS
+    numbers: dict[str, list[str]] = field(default_factory=dict)
 
     def try_to(self, step: Callable[[], T]) -> T | None:
         """Run one step; what it raises on purpose is a problem, and the next step follows."""
@@ -62,19 +70,29 @@ def run_check() -> CheckOutcome:
         outcome.try_to(partial(read_prices, settings.prices_file))
     tools = outcome.try_to(lambda: load_tools(settings.tools_dir))
     outcome.tools = sorted(tools or {})
-    catalog = outcome.try_to(lambda: AgentCatalog.load(settings.agents_dir, settings.prompts_dir))
+    presets = outcome.try_to(lambda: read_presets(settings.presets_file))
+    outcome.presets = presets or NO_PRESETS
+    catalog = outcome.try_to(lambda: load_catalog(settings))
     if catalog is None:
         return outcome
     outcome.agents = list(catalog.agents.values())
+    outcome.numbers = _numbers_by_agent(catalog)
+    policy = outcome.try_to(lambda: AddressPolicy.of(settings.egress_allow))
     for found in catalog.files.values():
         if tools is not None:
             outcome.problems.extend(_unknown_tools(found, outcome.tools))
-        outcome.problems.extend(_unusable_providers(found))
-        if not found.agent.numbers and found.agent.name != settings.default_agent:
+        if presets is not None:
+            outcome.problems.extend(_unusable_providers(found, presets))
+        if policy is not None:
+            outcome.problems.extend(outbound_problems(found, policy, os.environ))
+        outcome.problems.extend(template_problems(found, catalog.prompts))
+        outcome.notes.extend(template_notes(found))
+        outcome.notes.extend(_inactive_notes(found))
+        if found.agent.name not in outcome.numbers and found.agent.name != settings.default_agent:
             outcome.notes.append(
                 f"{found.file}: no numbers; {found.agent.name!r} takes only calls dispatched to it by name."
             )
-    if settings.default_agent and catalog.agent(settings.default_agent) is None:
+    if settings.default_agent and catalog.find_agent(settings.default_agent) is None:
         outcome.problems.append(
             SettingsError(
                 "default_agent_unknown",
@@ -83,6 +101,20 @@ def run_check() -> CheckOutcome:
             )
         )
     return outcome
+
+
+def _numbers_by_agent(catalog: AgentCatalog) -> dict[str, list[str]]:
+    numbers: dict[str, list[str]] = {}
+    for e164, entry in catalog.numbers.items():
+        if entry.config.agent_id is not None:
+            numbers.setdefault(entry.config.agent_id, []).append(e164)
+    return numbers
+
+
+def _inactive_notes(found: AgentFile) -> Iterator[str]:
+    resolved = resolve([default_layer(), agent_layer(found.agent)])
+    for key, reason in inactive_keys(resolved.values, resolved.provenance).items():
+        yield f"{found.file}: {key} is not active yet: {reason}."
 
 
 def _wrong_settings(settings: Settings) -> Iterator[SettingsError]:
@@ -116,13 +148,23 @@ def _unknown_tools(found: AgentFile, known: list[str]) -> Iterator[ConfigError]:
             )
 
 
-def _unusable_providers(found: AgentFile) -> Iterator[ConfigError]:
+def _unusable_providers(found: AgentFile, presets: Presets) -> Iterator[ConfigError]:
     from agent_worker.providers.registry import check_stack
 
     location = ("stackPreferences", "allowedProviders")
     line = line_of(found.tree, location) if "stackPreferences" in found.tree else None
-    for error in check_stack(found.agent, os.environ):
+    for error in check_stack(found.agent, os.environ, presets):
         yield ConfigError(error.code, error.message, remedy=error.remedy, file=found.file, line=line)
+
+
+def _served_by(agent: AgentConfig, layer: LayerName, presets: Presets) -> str:
+    """Return who serves a layer, who takes over, and which preset says so where the agent does not."""
+    from agent_worker.providers.registry import look_up
+
+    choice = look_up(agent, layer, os.environ, presets)
+    first, *rest = [str(candidate.label) for candidate in choice.candidates]
+    source = [] if choice.source == "agent" else [f"({choice.source})"]
+    return "\n".join([first, *(f"then {label}" for label in rest), *source])
 
 
 def print_outcome(outcome: CheckOutcome) -> None:
@@ -137,13 +179,12 @@ def print_outcome(outcome: CheckOutcome) -> None:
     stdout = Console(highlight=False)
     table = Table("agent", "numbers", "hears with", "thinks with", "speaks with", "tools")
     for agent in outcome.agents:
-        allowed = agent.stack_preferences.allowed_providers
         table.add_row(
             agent.name,
-            "\n".join(agent.numbers) or "by name only",
-            "\n".join(allowed.stt) or "default",
-            "\n".join(allowed.llm) or "default",
-            "\n".join(allowed.tts) or "default",
+            "\n".join(outcome.numbers.get(agent.name, [])) or "by name only",
+            _served_by(agent, "stt", outcome.presets),
+            _served_by(agent, "llm", outcome.presets),
+            _served_by(agent, "tts", outcome.presets),
             "\n".join(tool.name for tool in agent.tools) or "none",
         )
     stdout.print(table)

@@ -6,6 +6,8 @@ AgentWorkerError(code, message, remedy)
 ├─ SettingsError        a wrong or missing environment variable                  exit 2
 ├─ CallError            this call cannot go on; carries the disconnection reason
 ├─ ControlPlaneError    the control plane did not take it; `retryable` says whether to try again
+├─ EgressError          a request to a URL of an agent's was refused or had no good answer
+├─ TelephonyError       LiveKit's server API refused, or did not answer; `retryable`
 └─ ProviderError        a speech or language provider cannot be used
 ```
 
@@ -89,3 +91,20 @@ class ControlPlaneError(AgentWorkerError):
 
 class ProviderError(AgentWorkerError):
     """A speech or language provider is unknown, not installed or has no key."""
+
+
+class EgressError(AgentWorkerError):
+    """A request to a URL that an agent names may not be made, or had no usable answer.
+
+    Codes: `egress_url_invalid`, `egress_scheme`, `egress_address_refused`, `egress_header_invalid`,
+    `egress_unresolvable`, `egress_connection`, `egress_tls`, `egress_timeout`, `egress_response_too_large`,
+    `egress_response_encoded`. The message names the host at most, never path, query, headers or body.
+    """
+
+
+class TelephonyError(AgentWorkerError):
+    """LiveKit's server API did not do what was asked."""
+
+    def __init__(self, code: str, message: str, *, remedy: str = "", retryable: bool = False) -> None:
+        super().__init__(code, message, remedy=remedy)
+        self.retryable = retryable

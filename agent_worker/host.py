@@ -15,18 +15,22 @@ from typing import Any
 from aiohttp import web
 from livekit import api
 from livekit.agents import AgentServer, JobContext, JobExecutorType, JobProcess, JobRequest
-from livekit.agents.utils import http_context
 
+from agent_worker import __version__
+from agent_worker.call.speech_ahead import SpeechAhead
 from agent_worker.call.speech_cache import SpeechCache
-from agent_worker.config.catalog import AgentCatalog
+from agent_worker.config.catalog_cache import CachedCatalog
+from agent_worker.config.presets_file import read_presets
 from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.control.make import make_control, make_keeper
 from agent_worker.control.shipper import JournalShipper
 from agent_worker.control.sweeper import Sweeper
 from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import CallOpened
-from agent_worker.errors import ControlPlaneError, ProviderError
-from agent_worker.providers.registry import build_stack, preload_modules
+from agent_worker.errors import ControlPlaneError
+from agent_worker.providers.registry import preload_modules
 from agent_worker.settings import Settings
+from agent_worker.telephony.probe import WorkerState, answer_probe, is_probe
 from agent_worker.telephony.rooms import delete_room
 
 logger = logging.getLogger("agent_worker.host")
@@ -37,7 +41,9 @@ RESCUE_KEY = "agentWorkerRescue"
 RESCUE_SECONDS = 7.0
 """How long a rescue may take before the room is deleted under it."""
 
-RENDER_RETRY_SECONDS = 30.0
+MOST_LOAD = 0.99
+"""What a full worker says: one that says 1 is offered nothing, and could neither rescue a call nor answer a probe."""
+
 ASSIGNMENT_SECONDS = 10.0
 """An accepted job that has not started by then never will (LiveKit gives up after 7.5 s)."""
 
@@ -48,6 +54,7 @@ class WorkerHost:
     """Runs one worker until it is told to stop.
 
     Args:
+        catalog: what calls are planned from; its cached part is kept fresh here.
         entrypoint: runs one job, in its own process.
         prewarm: makes a job process ready.
         worker_id: names this worker in leases and on call rows.
@@ -56,7 +63,7 @@ class WorkerHost:
     def __init__(
         self,
         settings: Settings,
-        catalog: AgentCatalog,
+        catalog: CachedCatalog,
         entrypoint: Callable[[JobContext], Awaitable[None]],
         prewarm: Callable[[JobProcess], Any],
         worker_id: str,
@@ -64,7 +71,8 @@ class WorkerHost:
         self._settings = settings
         self._worker_id = worker_id
         self._catalog = catalog
-        self._control = EmbeddedControlPlane(settings, catalog)
+        self._control = make_control(settings, catalog)
+        self._keeper = make_keeper(self._control, catalog)
         self._admitted: dict[str, float] = {}
         self._registered = False
         self._stopping = asyncio.Event()
@@ -104,15 +112,34 @@ class WorkerHost:
         )
         async with contextlib.AsyncExitStack() as stack:
             await self._serve_health(stack)
-            sweeper = Sweeper(self._control, self._close_room, grace_seconds=self._settings.lease_seconds)
-            beside = [asyncio.create_task(self._render_speech()), asyncio.create_task(sweeper.run())]
             stack.push_async_callback(self._control.aclose)
-            await self._prepare_database()
+            presets = read_presets(self._settings.presets_file)
+            speech = SpeechAhead(SpeechCache(self._settings.cache_dir), self._catalog, presets)
+            beside = [asyncio.create_task(speech.run(), name="speech-ahead")]
+            if isinstance(self._control, EmbeddedControlPlane):
+                # where the control plane is on another host, its database and its lost calls are that host's to mind
+                sweeper = Sweeper(self._control, self._close_room, grace_seconds=self._settings.lease_seconds)
+                beside.append(asyncio.create_task(sweeper.run(), name="sweeper"))
+                await self._prepare_database(self._control)
+            beside.append(asyncio.create_task(self._keeper.run(), name="catalog"))
             shipper.start()
             stack.push_async_callback(shipper.aclose)
             for task in beside:
                 stack.callback(task.cancel)
+            if not await self._has_configuration():
+                return 0
             return await self._serve()
+
+    async def _has_configuration(self) -> bool:
+        """Wait for the first configuration where all of it comes from another host; returns whether there is one."""
+        if self._catalog.files is not None or self._keeper.first.is_set():
+            return True
+        logger.warning("waiting for the control plane: no configuration is cached here yet")
+        waits = {asyncio.create_task(self._keeper.first.wait()), asyncio.create_task(self._stopping.wait())}
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+        return not self._stopping.is_set()
 
     async def _serve(self) -> int:
         running = asyncio.create_task(self._server.run(devmode=False), name="agent_server")
@@ -128,10 +155,10 @@ class WorkerHost:
         await running
         return 0
 
-    async def _prepare_database(self) -> None:
+    async def _prepare_database(self, control: EmbeddedControlPlane) -> None:
         """Bring the database up to date; one that is away is no reason not to answer the phone."""
         try:
-            await self._control.renew_leases(["-"], worker_id=self._worker_id, until=utc_now())
+            await control.renew_leases(["-"], worker_id=self._worker_id, until=utc_now())
         except ControlPlaneError as error:
             logger.error("database not available, journals are kept", extra={"code": error.code})
 
@@ -156,10 +183,13 @@ class WorkerHost:
 
     def _load(self, server: AgentServer) -> float:
         # runs in a thread, so it reads and does not clean up
-        return min(len(server.active_jobs) / self._settings.call_slots, 1.0)
+        return min(len(server.active_jobs) / self._settings.call_slots, MOST_LOAD)
 
     async def _admit(self, request: JobRequest) -> None:
         """Take the job if a slot is free; the count is hard, whatever the machine's load looks like."""
+        if is_probe(request.job.metadata):
+            await self._answer_probe(request)
+            return
         rescue = RESCUE_KEY in request.job.metadata
         if self._stopping.is_set() or (self._calls() >= self._settings.call_slots and not rescue):
             reason = "draining" if self._stopping.is_set() else "no_free_slot"
@@ -168,6 +198,15 @@ class WorkerHost:
             return
         self._admitted[request.id] = asyncio.get_running_loop().time()
         await request.accept(name="Agent", identity=f"agent-{request.id}")
+
+    async def _answer_probe(self, request: JobRequest) -> None:
+        """Say who we are in the room of somebody who asks, and leave the job to the next worker."""
+        calls, slots = self._calls(), self._settings.call_slots
+        state = "draining" if self._stopping.is_set() else "ready" if calls < slots else "full"
+        about = WorkerState(self._worker_id, state, slots, calls, __version__)
+        async with self._livekit() as client:
+            await answer_probe(client, request.room.name, request.job.metadata, about)
+        await request.reject(terminate=False)
 
     async def _on_orphan(self, opened: CallOpened) -> None:
         """A call has lost its process: have another one tell the caller, and take the room down."""
@@ -207,27 +246,6 @@ class WorkerHost:
         agent = api.ParticipantInfo.Kind.AGENT
         return any(participant.kind != agent for participant in listing.participants)
 
-    async def _render_speech(self) -> None:
-        """Render every known sentence of every agent before a caller needs it; try again while some are missing."""
-        cache = SpeechCache(self._settings.cache_dir)
-        http_context._new_session_ctx()
-        while True:
-            missing = 0
-            for agent in self._catalog.agents.values():
-                try:
-                    stack = build_stack(agent, os.environ)
-                except ProviderError as error:
-                    logger.error("agent has no voice", extra={"agent": agent.name, "code": error.code})
-                    continue
-                label = str(stack.tts_label)
-                for text in cache.missing(agent, label):
-                    missing += not await cache.render(stack.tts, agent, label, text)
-                await stack.aclose()
-            if not missing:
-                break
-            await asyncio.sleep(RENDER_RETRY_SECONDS)
-        await http_context._close_http_ctx()
-
     async def _serve_health(self, stack: contextlib.AsyncExitStack) -> None:
         app = web.Application()
         app.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
@@ -244,9 +262,12 @@ class WorkerHost:
         calls = self._calls() if self._registered else 0
         if self._stopping.is_set():
             status = "draining"
+        elif self._catalog.files is None and not self._keeper.first.is_set():
+            status = "waiting_for_control_plane"
         elif not self._registered:
             status = "not_registered"
         else:
             status = "ready" if calls < self._settings.call_slots else "full"
         body = {"status": status, "calls": calls, "slots": self._settings.call_slots}
+        body["control_plane" if self._catalog.files is None else "database"] = self._keeper.state
         return web.json_response(body, status=200 if status == "ready" else 503)

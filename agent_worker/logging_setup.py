@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from agent_worker.settings import Settings
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_SPEECH = frozenset({"text_sent", "tool_calls_sent", "lk.pii.data", "lk.pii.chat_ctx"})
+"""What the call runtime says beside its messages of what people said."""
 _QUIET = (
     "httpx",
     "httpx2",
@@ -73,4 +75,4 @@ def configure_logging(settings: Settings, *, text: bool = False) -> None:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+    return {key: value for key, value in record.__dict__.items() if key not in _STANDARD | _SPEECH}

@@ -33,6 +33,11 @@ def shipped_folder(name: str) -> Path:
     return bundled if bundled.is_dir() and not here.is_dir() else here
 
 
+def _if_there(name: str) -> Path | None:
+    path = Path(name)
+    return path if path.is_file() else None
+
+
 class Settings(BaseSettings):
     """The product's own settings, `AGENT_WORKER_*`, and LiveKit's three, under LiveKit's names."""
 
@@ -76,6 +81,18 @@ class Settings(BaseSettings):
         "Sorry, this number is not in service. Goodbye.",
         description="What a caller to an unknown number hears before the line is closed.",
     )
+    unknown_number_policy: Literal["speak", "reject"] = Field(
+        "speak",
+        description="What becomes of a call nobody takes: a sentence and a hang-up, or declined while it rings.",
+    )
+    telephony_file: Path | None = Field(
+        default_factory=lambda: _if_there("telephony.yaml"),
+        description="YAML file of numbers and SIP connections; default: ./telephony.yaml where there is one.",
+    )
+    presets_file: Path | None = Field(
+        default_factory=lambda: _if_there("presets.yaml"),
+        description="YAML file of provider presets; default: ./presets.yaml, else the built-in ones.",
+    )
     prices_file: Path | None = Field(None, description="YAML file of provider prices; default: no prices, cost is 0.")
 
     call_slots: int = Field(
@@ -97,6 +114,21 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(
         30, ge=5, le=600, description="How long a call outlives its worker's last sign of life, s."
     )
+    egress_allow: str = Field(
+        "",
+        description="Hosts and networks of your own that agents' URLs may reach, with commas; http is allowed there.",
+    )
+    sip_address: str = Field(
+        "", description="host:port of the SIP bridge, for `doctor`; default: LIVEKIT_URL's host, port 5060."
+    )
+    control_url: str = Field(
+        "", description="http(s) URL of another host's `serve`; default: the control plane is inside the worker."
+    )
+    control_token: SecretStr = Field(
+        SecretStr(""), description="Token workers present to `serve`; at least 16 characters, the same on both."
+    )
+    api_host: str = Field("127.0.0.1", description="Address `serve` listens on.")
+    api_port: int = Field(8080, ge=0, le=65_535, description="Port `serve` listens on; 0 = any free one.")
     health_host: str = Field("127.0.0.1", description="Address of the health endpoint.")
     health_port: int = Field(8081, ge=0, le=65_535, description="Port of the health endpoint; 0 = any free one.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")

@@ -12,17 +12,20 @@ from livekit.rtc._ffi_client import FfiClient
 
 from agent_worker.call.answer import announce_and_hang_up, answer
 from agent_worker.call.conversation import attach, converse
-from agent_worker.call.journal import Journal
 from agent_worker.call.line import Line
 from agent_worker.call.live_call import Ending
+from agent_worker.call.refuse import refuse
 from agent_worker.call.room_line import RoomLine
 from agent_worker.call.services import CallServices
 from agent_worker.call.setup import open_call, prepare
 from agent_worker.call.speech_cache import SpeechCache, bundled
-from agent_worker.call.wrapup import end_refused, wrap_up
+from agent_worker.call.wrapup import wrap_up
 from agent_worker.config.catalog import AgentCatalog
-from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.config.catalog_cache import CachedCatalog
+from agent_worker.config.presets_file import read_presets
+from agent_worker.control.make import check_control, make_catalog, make_control
 from agent_worker.domain.call import CallRefusal, DisconnectionReason
+from agent_worker.domain.presets import Presets
 from agent_worker.errors import CallError
 from agent_worker.host import RESCUE_KEY, WorkerHost
 from agent_worker.logging_setup import configure_logging
@@ -35,14 +38,14 @@ logger = logging.getLogger("agent_worker.worker")
 
 async def take_call(line: Line, services: CallServices) -> Ending:
     """Take one call, from the first ring to its last fact; returns why it ended."""
-    journal = Journal(services.settings.journal_dir, line.call_id)
-    offer, plan = await open_call(line, journal, services)
+    answer_by = asyncio.get_running_loop().time() + services.settings.answer_budget_ms / 1000
+    journal, offer, plan = await open_call(line, services, answer_by=answer_by)
     call = plan if isinstance(plan, CallRefusal) else prepare(line, journal, offer, plan, services)
     if isinstance(call, CallRefusal):
-        return await _refuse(line, journal, call)
+        return await refuse(line, journal, call, services, answer_by=answer_by)
     try:
         attach(call)
-        await answer(call, budget_seconds=services.settings.answer_budget_ms / 1000)
+        await answer(call, answer_by=answer_by)
         ending = await converse(call)
     except CallError as error:
         ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
@@ -57,31 +60,19 @@ async def take_call(line: Line, services: CallServices) -> Ending:
     return ending
 
 
-async def _refuse(line: Line, journal: Journal, refusal: CallRefusal) -> Ending:
-    ending = Ending(refusal.reason, refusal.reason.value)
-    if refusal.sentence:
-        clip = "not_in_service" if refusal.reason is DisconnectionReason.UNKNOWN_NUMBER else "goodbye"
-        try:
-            await announce_and_hang_up(line, bundled(clip))
-        except CallError as error:
-            ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
-    await end_refused(line, journal, ending)
-    return ending
-
-
-def make_services(configuration: Settings, catalog: AgentCatalog | None = None) -> CallServices:
+def make_services(configuration: Settings, catalog: CachedCatalog | None = None) -> CallServices:
     """Build what all calls of this process share.
 
     Raises:
         ConfigError: an agent file, prompt or tool is wrong.
     """
-    catalog = catalog or AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
     return CallServices(
         settings=configuration,
-        control=EmbeddedControlPlane(configuration, catalog),
+        control=make_control(configuration, catalog or make_catalog(configuration)),
         tools=load_tools(configuration.tools_dir),
         speech=SpeechCache(configuration.cache_dir),
         env=os.environ,
+        presets=read_presets(configuration.presets_file),
         worker_id=worker_id(configuration),
     )
 
@@ -94,9 +85,9 @@ def worker_id(configuration: Settings) -> str:
 def prewarm(process: JobProcess) -> None:
     """Make a job process ready before a call is offered to it."""
     configuration = settings()
-    catalog = AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
+    catalog = make_catalog(configuration)
     services = make_services(configuration, catalog)
-    services.build_ahead(catalog.agents.values())
+    services.build_ahead(catalog.current().agents.values())
     process.userdata["services"] = services
     # starts the media engine's threads, which no fork can share
     _ = FfiClient.instance
@@ -132,17 +123,20 @@ def run_worker(configuration: Settings, *, dev: bool) -> int:
     """
     configuration.require_livekit()
     configure_logging(configuration, text=dev)
-    catalog = AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
-    check_providers(catalog)
+    check_control(configuration)
+    catalog = make_catalog(configuration)
+    presets = read_presets(configuration.presets_file)
+    if catalog.files is not None:
+        check_providers(catalog.files, presets)
     return asyncio.run(_run_host(configuration, catalog))
 
 
-async def _run_host(configuration: Settings, catalog: AgentCatalog) -> int:
+async def _run_host(configuration: Settings, catalog: CachedCatalog) -> int:
     return await WorkerHost(configuration, catalog, entrypoint, prewarm, worker_id(configuration)).run()
 
 
-def check_providers(catalog: AgentCatalog) -> None:
+def check_providers(catalog: AgentCatalog, presets: Presets) -> None:
     """Raise the first `ProviderError` of any agent: a missing key is found before a call, not on one."""
     for agent in catalog.agents.values():
-        for error in check_stack(agent, os.environ):
+        for error in check_stack(agent, os.environ, presets):
             raise error

@@ -53,13 +53,17 @@ def main() -> int:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=["plain", "ours"], help="measure one of the two")
+    parser.add_argument(
+        "--pre-call", action="store_true", help="this worker with and without a webhook that answers in 300 ms"
+    )
+    parser.add_argument("--greeting-only", action="store_true", help="hang up after the greeting; many calls, quickly")
     parser.add_argument("--calls", type=int, default=10, help="single calls per worker (default 10)")
     parser.add_argument("--at-once", type=int, nargs="*", default=[5, 10], help="loads besides single calls")
     parser.add_argument("--record", action="store_true", help="let this worker record; the plain one cannot")
     parser.add_argument("--json", type=Path, help="write everything measured to a file")
     parser.add_argument("--logs", type=Path, help="keep the logs of every process in a folder")
     given = parser.parse_args()
-    workers = [given.only] if given.only else ["plain", "ours"]
+    workers = ["ours", "asking"] if given.pre_call else [given.only] if given.only else ["plain", "ours"]
     console = Console()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         plan = Plan(
@@ -67,6 +71,7 @@ def main() -> int:
             calls=given.calls,
             at_once=given.at_once,
             record=given.record,
+            greeting_only=given.greeting_only,
             folder=given.logs or Path(scratch),
             machine={
                 "cores": os.cpu_count(),

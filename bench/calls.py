@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agent_worker.testing.audio import Pcm, locate, onset
@@ -10,7 +11,7 @@ from agent_worker.testing.rtp import RATE, Heard
 from agent_worker.testing.sip_call import SipCall
 from agent_worker.testing.sip_phone import CallFailed, SipPhone
 from agent_worker.testing.voice import CALLER_VOICE, render
-from bench.script import EXCHANGES, GREETING, Exchange
+from bench.script import GREETING, Exchange
 
 ANSWER_SECONDS = 30.0
 REPLY_SECONDS = 10.0
@@ -59,14 +60,14 @@ class MeasuredCall:
         return not self.failure
 
 
-async def converse(phone: SipPhone, number: str, call: MeasuredCall) -> SipCall:
+async def converse(phone: SipPhone, number: str, call: MeasuredCall, exchanges: Sequence[Exchange]) -> SipCall:
     """Call, listen, speak every line, and return the call still up; what went wrong is in `failure`."""
     live = await phone.dial(number, from_="+15559999")
     try:
         await live.wait_answered(ANSWER_SECONDS)
         await live.wait_speech(REPLY_SECONDS, after=live.moments.answered_at)
         await live.wait_silence(CALLER_PAUSE)
-        for exchange in EXCHANGES:
+        for exchange in exchanges:
             await _exchange(live, exchange, call)
     except CallFailed as failed:
         call.failure = f"{failed.status} {failed.reason}".strip()

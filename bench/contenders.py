@@ -13,12 +13,16 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from agent_worker.testing.hook_receiver import HookReceiver
 from agent_worker.testing.processes import ChildProcess
 from agent_worker.testing.stack import LiveKitStack
 from agent_worker.testing.worker_process import WorkerProcess, clean_environment
 from bench.script import GREETING, INSTRUCTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
+
+PRE_CALL_SECONDS = 0.3
+"""How long the webhook of `asking` takes to answer."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,42 @@ async def plain(stack: LiveKitStack, env: Mapping[str, str], folder: Path) -> As
 @asynccontextmanager
 async def ours(stack: LiveKitStack, env: Mapping[str, str], folder: Path, *, record: bool) -> AsyncIterator[Contender]:
     """Run this project's worker as its user does."""
-    number = "+15550202"
+    async with _worker(stack, env, folder, "ours", "+15550202", {"record": record}) as contender:
+        yield contender
+
+
+@asynccontextmanager
+async def asking(
+    stack: LiveKitStack, env: Mapping[str, str], folder: Path, *, record: bool
+) -> AsyncIterator[Contender]:
+    """Run the same worker with an agent that asks a webhook before each call."""
+    async with HookReceiver() as hook:
+        hook.answer_with(
+            {"systemPrompt": INSTRUCTIONS, "metadata": {"customerId": "cus_1"}}, delay_ms=PRE_CALL_SECONDS * 1000
+        )
+        changes = {"record": record, "webhooks": {"preCall": {"url": hook.url}}}
+        allow = {"AGENT_WORKER_EGRESS_ALLOW": "127.0.0.1"}
+        async with _worker(stack, {**env, **allow}, folder, "asking", "+15550203", changes) as contender:
+            yield contender
+
+
+@asynccontextmanager
+async def _worker(
+    stack: LiveKitStack, env: Mapping[str, str], folder: Path, name: str, number: str, changes: Mapping[str, Any]
+) -> AsyncIterator[Contender]:
     agent: dict[str, Any] = {
         "name": "front-desk",
         "systemPrompt": INSTRUCTIONS,
         "firstMessage": GREETING,
         "numbers": [number],
-        "record": record,
+        **changes,
     }
-    inbound = await stack.route_number([number], "ours")
+    inbound = await stack.route_number([number], name)
     slots = {"AGENT_WORKER_CALL_SLOTS": str(max(12, (os.cpu_count() or 1) * 5))}
-    worker = WorkerProcess(folder / "ours", stack.env | dict(env) | slots, [agent], agent_name="ours")
+    worker = WorkerProcess(folder / name, stack.env | dict(env) | slots, [agent], agent_name=name)
     try:
         async with worker:
-            yield Contender("ours", number, worker.pid)
+            yield Contender(name, number, worker.pid)
             await worker.terminate()
     finally:
         await stack.forget_number(inbound)

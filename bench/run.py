@@ -7,7 +7,7 @@ import base64
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from agent_worker.testing.voice import CALLER_VOICE, render
 from bench import contenders
 from bench.calls import MeasuredCall, converse, finish
 from bench.contenders import Contender, CpuMeter
-from bench.script import EXCHANGES, GREETING
+from bench.script import EXCHANGES, GREETING, Exchange
 from bench.summary import Results
 
 # A burst of callers, not one packet storm.
@@ -42,6 +42,7 @@ class Plan:
     calls: int
     at_once: list[int]
     record: bool
+    greeting_only: bool
     folder: Path
     machine: dict[str, Any]
 
@@ -107,14 +108,16 @@ async def teach(running: Providers) -> None:
     await running.control({"service": "cartesia", "warm": spoken})
 
 
-async def measure(phone: SipPhone, contender: Contender, at_once: int) -> list[MeasuredCall]:
+async def measure(
+    phone: SipPhone, contender: Contender, at_once: int, exchanges: Sequence[Exchange]
+) -> list[MeasuredCall]:
     """Make calls to one worker at the same time and measure each."""
     calls = [MeasuredCall(contender.name, at_once) for _ in range(at_once)]
     meter = CpuMeter(contender.pid)
     metering = asyncio.create_task(meter.run())
     started = time.monotonic()
     try:
-        lives = await asyncio.gather(*(_dial(phone, contender, call, n) for n, call in enumerate(calls)))
+        lives = await asyncio.gather(*(_dial(phone, contender, call, n, exchanges) for n, call in enumerate(calls)))
         meter.sample()
         share = meter.seconds / (time.monotonic() - started) / at_once
         memory = await asyncio.to_thread(contenders.call_memory_mib, contender.pid) if at_once == 1 else None
@@ -127,9 +130,11 @@ async def measure(phone: SipPhone, contender: Contender, at_once: int) -> list[M
     return calls
 
 
-async def _dial(phone: SipPhone, contender: Contender, call: MeasuredCall, position: int) -> SipCall:
+async def _dial(
+    phone: SipPhone, contender: Contender, call: MeasuredCall, position: int, exchanges: Sequence[Exchange]
+) -> SipCall:
     await asyncio.sleep(position * DIAL_INTERVAL)
-    return await converse(phone, contender.number, call)
+    return await converse(phone, contender.number, call, exchanges)
 
 
 async def run(plan: Plan, binaries: StackBinaries, console: Console) -> Results:
@@ -144,7 +149,8 @@ async def run(plan: Plan, binaries: StackBinaries, console: Console) -> Results:
             if name == "plain":
                 starting = contenders.plain(stack, running.env, plan.folder)
             else:
-                starting = contenders.ours(stack, running.env, plan.folder, record=plan.record)
+                make = contenders.asking if name == "asking" else contenders.ours
+                starting = make(stack, running.env, plan.folder, record=plan.record)
             field.append(await opened.enter_async_context(starting))
         phone = await opened.enter_async_context(SipPhone(stack.sip_address))
         # The first call of each worker is not counted: it fills caches that later calls find full.
@@ -152,7 +158,7 @@ async def run(plan: Plan, binaries: StackBinaries, console: Console) -> Results:
         for number, at_once in enumerate(rounds):
             for contender in field if number % 2 == 0 else reversed(field):
                 await asyncio.sleep(SETTLE_SECONDS)
-                measured = await measure(phone, contender, at_once)
+                measured = await measure(phone, contender, at_once, () if plan.greeting_only else EXCHANGES)
                 await _until_no_rooms(stack)
                 if number > 0:
                     results.calls += measured

@@ -10,6 +10,7 @@ from agent_worker.domain.fact import (
     CallAnswered,
     CallEnded,
     CallOpened,
+    CallPlanned,
     EventOccurred,
     Fact,
     RecordingChanged,
@@ -39,20 +40,25 @@ class CallStory:
         return fact
 
     def opened(self, **fields: Any) -> CallOpened:
-        return self.add(
+        """Add the call's first two facts: that it exists, and who takes it; returns the first."""
+        plan = {name: fields.pop(name) for name in CallPlanned.model_fields if name in fields and name != "at"}
+        opened = self.add(
             CallOpened,
             **{
                 "organization_id": self.organization,
                 "direction": Direction.INBOUND,
                 "room_name": f"room-{self.call_id}",
-                "agent_id": "front-desk",
                 "caller_number": "+12015550101",
                 "dialed_number": "+12015550199",
-                "pipeline_config": {"kind": "cascade"},
-                "metadata": {"customerId": "c1"},
                 **fields,
             },
         )
+        self.planned(**plan)
+        return opened
+
+    def planned(self, **fields: Any) -> CallPlanned:
+        plan = {"agent_id": "front-desk", "pipeline_config": {"kind": "cascade"}, "metadata": {"customerId": "c1"}}
+        return self.add(CallPlanned, **{**plan, **fields})
 
     def said(self, index: int, source: str, text: str, **fields: Any) -> TranscriptSpoken:
         at = self.start + timedelta(seconds=len(self.facts))

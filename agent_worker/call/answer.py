@@ -18,18 +18,18 @@ from agent_worker.domain.fact import CallAnswered, RecordingChanged
 logger = logging.getLogger("agent_worker.call")
 
 
-async def answer(call: LiveCall, *, budget_seconds: float) -> None:
+async def answer(call: LiveCall, *, answer_by: float) -> None:
     """Start the conversation, pick up, and greet; returns when the greeting is under way.
 
     Args:
-        budget_seconds: how long the caller may hear ringing while the greeting is synthesised.
+        answer_by: until when the caller may hear ringing while the greeting is synthesised, on the loop's clock.
 
     Raises:
         CallError: the caller gave up while it rang.
     """
     assert call.phone_agent is not None
     # picking up first: a rendered greeting needs nobody, and the bridge's answer comes while the session starts
-    picking_up = asyncio.create_task(_pick_up(call, budget_seconds), name="pick_up")
+    picking_up = asyncio.create_task(_pick_up(call, answer_by), name="pick_up")
     starting = asyncio.create_task(call.session.start(call.phone_agent), name="session_start")
     try:
         greeting = await picking_up
@@ -50,13 +50,13 @@ async def answer(call: LiveCall, *, budget_seconds: float) -> None:
         call.idle.busy("greeting", False)
 
 
-async def _pick_up(call: LiveCall, budget_seconds: float) -> AsyncIterator[rtc.AudioFrame] | None:
+async def _pick_up(call: LiveCall, answer_by: float) -> AsyncIterator[rtc.AudioFrame] | None:
     """Pick up as soon as the greeting can begin; returns its audio, or None where it has to be synthesised."""
     text = call.agent.first_message
     if cached := call.audio_of(text):
         greeting: AsyncIterator[rtc.AudioFrame] | None = chunks(cached)
     else:
-        greeting = await call.line.unless_closed(_synthesised_greeting(call, text, budget_seconds))
+        greeting = await call.line.unless_closed(_synthesised_greeting(call, text, answer_by))
     await call.line.pick_up()
     return greeting
 
@@ -90,15 +90,13 @@ def _record(call: LiveCall) -> None:
     call.journal.write(RecordingChanged, status="pending", path=str(call.recording.path.resolve()))
 
 
-async def _synthesised_greeting(
-    call: LiveCall, text: str, budget_seconds: float
-) -> AsyncIterator[rtc.AudioFrame] | None:
+async def _synthesised_greeting(call: LiveCall, text: str, answer_by: float) -> AsyncIterator[rtc.AudioFrame] | None:
     """Return the greeting's audio once its first frame is there; None past the budget, or with none to say."""
     if not text.strip():
         return None
-    frames = call.speech.stream(call.stack.tts, call.agent, str(call.stack.tts_label), text)
+    frames = call.speech.stream(call.stack, call.agent, text)
     try:
-        async with asyncio.timeout(budget_seconds):
+        async with asyncio.timeout_at(answer_by):
             first = await anext(frames)
     except (APIError, TimeoutError, StopAsyncIteration) as error:
         logger.warning("greeting not ready", extra={"error": type(error).__name__})

@@ -22,6 +22,7 @@ from agent_worker.call.limits import limit_duration
 from agent_worker.call.live_call import Ending, LiveCall
 from agent_worker.call.watchdog import Provider
 from agent_worker.domain.call import DisconnectionReason
+from agent_worker.providers.failover import Failover
 
 logger = logging.getLogger("agent_worker.call")
 
@@ -96,6 +97,7 @@ class _Events:
         session.on("error", self._error)
         session.on("close", self._closed)
         self._call.line.playout.on("playback_started", self._playback)
+        self._call.stack.watch(self._failover)
 
     def _playback(self, _event: object) -> None:
         if not self._first_audio:
@@ -167,6 +169,14 @@ class _Events:
         # before the turn was complete is begun again when it is
         if provider != "stt" and self._call.watchdog.reply_owed:
             self._call.watchdog.failed(provider)
+
+    def _failover(self, change: Failover) -> None:
+        self._call.record_event(
+            "provider.recovered" if change.usable else "provider.failover",
+            provider=change.layer,
+            changed=str(change.changed),
+            serving=str(change.serving),
+        )
 
     def _closed(self, event: CloseEvent) -> None:
         if not self._call.over.done():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from agent_worker.domain.agent import IdleRePrompts
+from agent_worker.domain.turns import IdleRePrompts
 
 
 class IdleLadder:

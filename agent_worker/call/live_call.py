@@ -147,7 +147,7 @@ class LiveCall:
 
     def audio_of(self, text: str) -> rtc.AudioFrame | None:
         """Return the sentence from the cache, or None where it has to be synthesised."""
-        return self.speech.find(self.agent, str(self.stack.tts_label), text)
+        return self.speech.find(self.agent, self.stack.own_voice_label, text)
 
     async def say(self, text: str) -> None:
         """Speak as part of the conversation and return when it was heard."""
@@ -188,6 +188,9 @@ class LiveCall:
         if self._ending:
             return
         self.record_event("agent.turn_failed", provider=provider)
+        # one noise without words makes no recogniser deaf, two in a row do
+        if provider != "stt" or self.watchdog.failed_turns > 1:
+            self.stack.give_up(provider)
         await self._silence_agent()
         await self.announce(self.agent.fallbacks.apology, "apology")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
-from agent_worker.config.routing import JUNK_METADATA
+from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, Direction
 
 MAX_METADATA_BYTES = 64 * 1024
@@ -24,6 +25,15 @@ def read_job_metadata(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {JUNK_METADATA: "job metadata is not a JSON object"}
     return value
+
+
+def given_call_id(job_metadata: dict[str, Any]) -> str | None:
+    """Return the call id a dispatch gives the call, None where it gives none that is a UUID."""
+    given = job_metadata.get("callId", job_metadata.get("call_id"))
+    try:
+        return str(uuid.UUID(given)) if isinstance(given, str) else None
+    except ValueError:
+        return None
 
 
 def read_offer(

@@ -19,6 +19,8 @@ from livekit.agents import utils
 from livekit.agents.types import NOT_GIVEN
 from livekit.agents.voice import io
 
+from agent_worker.call.gain import amplified
+
 FRAME_MS = 20
 LEAD_SECONDS = 0.08
 """How far ahead of being heard a frame is sent: covers a busy event loop's late wake-up, is the delay of a barge-in."""
@@ -36,7 +38,11 @@ class _Segment:
 
 
 class Playout(io.AudioOutput):
-    """An audio output of the session that paces frames onto a line."""
+    """An audio output of the session that paces frames onto a line.
+
+    Attributes:
+        gain_db: dB put on the voice; what does not fit is clipped.
+    """
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Playout(io.AudioOutput):
         self._pump_task: asyncio.Task[None] | None = None
         self._taps: list[Callable[[rtc.AudioFrame, float], None]] = []
         self.text = SpokenText()
+        self.gain_db = 0.0
 
     def tap(self, tap: Callable[[rtc.AudioFrame, float], None]) -> None:
         """Have every sent frame handed to `tap` with the monotonic time (s) at which it is heard."""
@@ -89,7 +96,7 @@ class Playout(io.AudioOutput):
         segment = self._segments[-1]
         if segment.interrupted:
             return
-        self._keep(segment, self._frame_bytes.push(frame.data))
+        self._keep(segment, self._frame_bytes.push(amplified(frame, self.gain_db).data))
 
     def flush(self) -> None:
         """End the segment: what is captured next belongs to another one."""

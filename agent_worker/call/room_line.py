@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 
 from livekit import api, rtc
 from livekit.agents import AutoSubscribe, JobContext
 
 from agent_worker.call.line import LINE_SAMPLE_RATE, Line, LineClosed
-from agent_worker.call.offer import read_job_metadata, read_offer
+from agent_worker.call.offer import given_call_id, read_job_metadata, read_offer
+from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, DisconnectionReason, new_call_id
 from agent_worker.errors import CallError
 from agent_worker.telephony.rooms import delete_room
@@ -31,6 +33,7 @@ MEDIA_TIMEOUT_SECONDS = 12.0
 gives up after 15 s without RTP, and says no more of it than of a caller's own BYE. A quiet phone is never that quiet.
 """
 SOURCE_QUEUE_MS = 200
+RULE_ATTRIBUTE = "sip.ruleID"
 PHONE_KINDS = (rtc.ParticipantKind.PARTICIPANT_KIND_SIP,)
 
 _Reason = rtc.DisconnectReason
@@ -47,6 +50,7 @@ class RoomLine(Line):
 
     def __init__(self, ctx: JobContext) -> None:
         super().__init__(new_call_id())
+        self._job_metadata = read_job_metadata(ctx.job.metadata)
         self._ctx = ctx
         self._room = ctx.room
         self.room_name = ctx.job.room.name
@@ -88,14 +92,25 @@ class RoomLine(Line):
                 disconnection_reason=DisconnectionReason.NOT_A_PHONE_CALL,
             ) from None
         assert self._caller is not None
-        metadata = read_job_metadata(self._ctx.job.metadata)
+        self._take_given_id(self._caller.attributes)
         return read_offer(
             call_id=self.call_id,
             room_name=self.room_name,
             identity=self._caller.identity,
             attributes=dict(self._caller.attributes),
-            job_metadata=metadata,
+            job_metadata=self._job_metadata,
         )
+
+    def _take_given_id(self, attributes: Mapping[str, str]) -> None:
+        """Take the id a dispatch gave this one call; a dispatch rule would give every call the same."""
+        given = given_call_id(self._job_metadata)
+        if given is None:
+            return
+        if RULE_ATTRIBUTE in attributes:
+            self._job_metadata[JUNK_METADATA] = "callId: a dispatch rule would give it to every call"
+            return
+        self.call_id = given
+        self._ctx.log_context_fields = {"call_id": given}
 
     async def pick_up(self) -> None:
         """Publish our voice, listen to the caller, and wait until the bridge has answered."""

@@ -6,8 +6,12 @@ from livekit.agents import AgentSession, APIConnectOptions, TurnHandlingOptions,
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from agent_worker.call.line import Line
-from agent_worker.domain.agent import AgentConfig, TurnHandling
-from agent_worker.providers.registry import Stack
+from agent_worker.call.speech_normalization import changes_speech
+from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.turns import TurnHandling
+from agent_worker.providers.failover import ATTEMPT_SECONDS
+from agent_worker.providers.stack import Stack
+from agent_worker.providers.vendor import Layer
 
 MIN_ENDPOINTING_SECONDS = 0.25
 MAX_ENDPOINTING_SECONDS = 1.2
@@ -28,7 +32,8 @@ def build_session(agent: AgentConfig, stack: Stack, line: Line) -> AgentSession[
         tts=stack.tts,
         vad=stack.vad,
         turn_handling=_turn_handling(agent.turn_handling),
-        use_tts_aligned_transcript=True,
+        # word timings are of what is said, and the transcript is to hold what is written
+        use_tts_aligned_transcript=not changes_speech(agent.speech_normalization),
         max_tool_steps=MAX_TOOL_STEPS,
         # a phone line cancels its own echo; the default would swallow the caller's first 3 s
         aec_warmup_duration=None,
@@ -37,17 +42,25 @@ def build_session(agent: AgentConfig, stack: Stack, line: Line) -> AgentSession[
         transcription_timeout=TRANSCRIPT_SECONDS,
         session_close_transcript_timeout=0.3,
         conn_options=SessionConnectOptions(
-            stt_conn_options=APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=5.0),
-            llm_conn_options=APIConnectOptions(max_retry=1, retry_interval=0.2, timeout=5.0),
-            tts_conn_options=APIConnectOptions(max_retry=1, retry_interval=0.2, timeout=5.0),
+            stt_conn_options=_attempts(stack, "stt", retries=2, interval=0.5),
+            llm_conn_options=_attempts(stack, "llm", retries=1, interval=0.2),
+            tts_conn_options=_attempts(stack, "tts", retries=1, interval=0.2),
             # the watchdog decides when failures end a call: a session that closes itself says nothing
             max_unrecoverable_errors=NEVER,
         ),
     )
     session.input.audio = line.audio_input
+    line.playout.gain_db = agent.audio_output.gain_db
     session.output.audio = line.playout
     session.output.transcription = line.playout.text
     return session
+
+
+def _attempts(stack: Stack, layer: Layer, *, retries: int, interval: float) -> APIConnectOptions:
+    """Return how often a layer is asked: where somebody can take over, that is the second attempt."""
+    if stack.chain(layer).fails_over:
+        retries = 0
+    return APIConnectOptions(max_retry=retries, retry_interval=interval, timeout=ATTEMPT_SECONDS)
 
 
 def _turn_handling(turn: TurnHandling) -> TurnHandlingOptions:

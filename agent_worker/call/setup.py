@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 
 import av
 from livekit.agents import llm
@@ -22,8 +23,9 @@ from agent_worker.domain.call import (
     CallRefusal,
     Direction,
     DisconnectionReason,
+    utc_now,
 )
-from agent_worker.domain.fact import CallOpened
+from agent_worker.domain.fact import CallOpened, CallPlanned
 from agent_worker.errors import AgentWorkerError, CallError, ProviderError
 from agent_worker.toolbox.loader import bind
 
@@ -32,59 +34,84 @@ logger = logging.getLogger("agent_worker.call")
 SORRY = "I'm sorry, we have a technical problem. Please call again later. Goodbye."
 
 
-async def open_call(line: Line, journal: Journal, services: CallServices) -> tuple[CallOffer, CallPlan | CallRefusal]:
-    """Find out about the call and write its first facts.
+async def open_call(
+    line: Line, services: CallServices, *, answer_by: float
+) -> tuple[Journal, CallOffer, CallPlan | CallRefusal]:
+    """Find out about the call, open its journal and write its first facts.
+
+    Args:
+        answer_by: until when the call may ring, on the loop's clock.
 
     Returns:
-        The offer, and either the plan to take it with or why it is refused.
+        The journal, the offer, and either the plan to take the call with or why it is refused.
     """
     organization = services.settings.organization_id
     answer: CallPlan | CallRefusal
-    offer = CallOffer(call_id=line.call_id, direction=Direction.INBOUND, room_name=line.room_name)
     try:
         offer = await line.ring()
-        async with asyncio.timeout(services.settings.answer_budget_ms / 1000):
-            answer = await services.control.open_call(offer)
     except CallError as error:
-        answer = CallRefusal(
-            organization_id=organization,
-            reason=DisconnectionReason(error.disconnection_reason),
-            sentence="",
-            detail=error.message,
-        )
+        offer = CallOffer(call_id=line.call_id, direction=Direction.INBOUND, room_name=line.room_name)
+        answer = _refusal(organization, DisconnectionReason(error.disconnection_reason), "", error.message)
+        journal = _open_journal(offer, services)
+        _write_plan(journal, offer, answer, offer_at=utc_now())
+        return journal, offer, answer
+    # on disk before anything is waited for: a call whose process dies here is found by its journal
+    offer_at = utc_now()
+    journal = _open_journal(offer, services)
+    try:
+        async with asyncio.timeout_at(answer_by):
+            left = answer_by - asyncio.get_running_loop().time()
+            answer = await line.unless_closed(services.control.open_call(offer, budget_seconds=left))
+    except CallError as error:
+        answer = _refusal(organization, DisconnectionReason(error.disconnection_reason), "", error.message)
     except Exception as error:  # whatever the control plane raises, the caller hears a sentence
         logger.exception("call not planned", extra={"call_id": line.call_id})
-        answer = CallRefusal(
-            organization_id=organization,
-            reason=DisconnectionReason.ERROR,
-            sentence=SORRY,
-            detail=f"The control plane did not say which agent takes the call: {type(error).__name__}",
-        )
-    _write_opened(journal, offer, answer, services)
-    return offer, answer
+        detail = f"The control plane did not say which agent takes the call: {type(error).__name__}"
+        answer = _refusal(organization, DisconnectionReason.ERROR, SORRY, detail)
+    _write_plan(journal, offer, answer, offer_at=offer_at)
+    return journal, offer, answer
 
 
-def _write_opened(journal: Journal, offer: CallOffer, answer: CallPlan | CallRefusal, services: CallServices) -> None:
-    plan = answer if isinstance(answer, CallPlan) else None
-    refused = {"refused": answer.detail} if isinstance(answer, CallRefusal) else {}
+def _refusal(organization: str, reason: DisconnectionReason, sentence: str, detail: str) -> CallRefusal:
+    return CallRefusal(organization_id=organization, reason=reason, sentence=sentence, detail=detail)
+
+
+def _open_journal(offer: CallOffer, services: CallServices) -> Journal:
+    journal = Journal(services.settings.journal_dir, offer.call_id)
     journal.write(
         CallOpened,
-        organization_id=answer.organization_id,
+        organization_id=services.settings.organization_id,
         direction=offer.direction,
         room_name=offer.room_name,
-        agent_id=plan.agent_id if plan else None,
         caller_number=offer.caller_number,
         dialed_number=offer.dialed_number,
         worker_id=services.worker_id,
+    )
+    return journal
+
+
+def _write_plan(journal: Journal, offer: CallOffer, answer: CallPlan | CallRefusal, *, offer_at: datetime) -> None:
+    """Write the plan, and only then the events: whom they are told to depends on the agent."""
+    plan = answer if isinstance(answer, CallPlan) else None
+    refused = {"refused": answer.detail} if isinstance(answer, CallRefusal) else {}
+    journal.write(
+        CallPlanned,
+        agent_id=answer.agent_id,
         language=plan.agent.intent.language if plan else "en",
         pipeline_config=plan.pipeline_config if plan else {},
         provenance=plan.provenance if plan else {},
-        metadata={**(plan.metadata if plan else {}), **refused},
+        metadata={**answer.metadata, **refused},
     )
-    journal.event("call.initiated", payload={"direction": offer.direction.value})
+    forwarded = answer.metadata.get("forwardedFromNumber")
+    payload = {"direction": offer.direction.value, **({"forwarded_from_number": forwarded} if forwarded else {})}
+    journal.event("call.initiated", at=offer_at, payload=payload)
     if offer.attributes.get("sip.callStatus") == "ringing":
-        journal.event("call.ringing", provider="livekit", sip_status_code=180, sip_status="Ringing")
-    journal.event("worker.room_connected", payload={"room": offer.room_name})
+        journal.event("call.ringing", at=offer_at, provider="livekit", sip_status_code=180, sip_status="Ringing")
+    journal.event("worker.room_connected", at=offer_at, payload={"room": offer.room_name})
+    for event in answer.events:
+        journal.event(
+            event.event_type, status=event.status, failure_cause=event.failure_cause, payload=dict(event.payload)
+        )
 
 
 def prepare(
@@ -95,9 +122,10 @@ def prepare(
         stack = services.stack_for(plan.agent)
     except ProviderError as error:
         return _refuse(plan, error)
-    missing = [ref.name for ref in plan.agent.tools if ref.name not in services.tools]
-    for name in missing:
-        journal.event("tool.missing", status="failed", payload={"name": name})
+    for ref in plan.agent.tools:
+        if ref.function not in services.tools:
+            cause = "tool_not_found" if ref.function else "tool_kind_not_active"
+            journal.event("tool.missing", status="failed", failure_cause=cause, payload={"name": ref.name})
     session = build_session(plan.agent, stack, line)
     call = LiveCall(
         offer=offer,
@@ -112,9 +140,16 @@ def prepare(
         over=asyncio.get_running_loop().create_future(),
     )
     tools: list[llm.Tool | llm.Toolset] = [
-        bind(services.tools[ref.name], call, ref.config) for ref in plan.agent.tools if ref.name not in missing
+        bind(tool, call, ref.function_config, name=ref.name, description=ref.description)
+        for ref in plan.agent.tools
+        if ref.function and (tool := services.tools.get(ref.function))
     ]
-    call.phone_agent = PhoneAgent(instructions=plan.agent.system_prompt, tools=tools)
+    call.phone_agent = PhoneAgent(
+        instructions=plan.agent.system_prompt,
+        tools=tools,
+        stack=stack,
+        wording=plan.agent.speech_normalization,
+    )
     return call
 
 

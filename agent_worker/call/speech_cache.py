@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from livekit import rtc
 from livekit.agents import APIConnectOptions, APIError, tts
 
 from agent_worker.call.line import LINE_SAMPLE_RATE
+from agent_worker.call.speech_normalization import spoken_form
 from agent_worker.domain.agent import AgentConfig
+from agent_worker.providers.stack import Stack
 
 logger = logging.getLogger("agent_worker.call")
 
@@ -25,6 +28,9 @@ RENDER_SECONDS = 15.0
 CHUNK_SAMPLES = LINE_SAMPLE_RATE // 10
 SILENCE_LEVEL = 200
 """Samples below this amplitude (of 32,767) at either end of a rendered sentence are silence."""
+
+
+_TEMPLATE = re.compile(r"\{\{|\{%")
 
 
 def phrases(agent: AgentConfig) -> list[str]:
@@ -38,64 +44,79 @@ def phrases(agent: AgentConfig) -> list[str]:
         agent.fallbacks.max_duration,
     ]
     spoken = [*idle.messages, idle.goodbye] if idle.enabled else []
-    return [text for text in dict.fromkeys(fixed + spoken) if text.strip()]
+    return [text for text in dict.fromkeys(fixed + spoken) if text.strip() and not _TEMPLATE.search(text)]
 
 
 class SpeechCache:
-    """Rendered sentences on disk, by voice and text; every process on the host shares them."""
+    """Rendered sentences on disk, by voice and what it says; every process on the host shares them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "speech"
 
-    def find(self, agent: AgentConfig, label: str, text: str) -> rtc.AudioFrame | None:
-        """Return the sentence in this agent's voice as one frame at the line's rate, or None."""
+    def find(self, agent: AgentConfig, voice_label: str, text: str) -> rtc.AudioFrame | None:
+        """Return the sentence in this agent's voice as one frame at the line's rate, or None.
+
+        Args:
+            voice_label: `Stack.own_voice_label`.
+        """
         try:
-            return _frame(self._path(agent, label, text).read_bytes())
+            return _frame(self._path(agent, voice_label, text).read_bytes())
         except FileNotFoundError:
             return None
 
-    def missing(self, agent: AgentConfig, label: str) -> list[str]:
-        """Return the agent's sentences that are not rendered yet."""
-        return [text for text in phrases(agent) if not self._path(agent, label, text).exists()]
+    def missing(self, agent: AgentConfig, voice_label: str, extra: Sequence[str] = ()) -> list[str]:
+        """Return the agent's sentences, and which of the extra ones, that are not rendered yet."""
+        wanted = [*phrases(agent), *(text for text in extra if text.strip())]
+        return [text for text in dict.fromkeys(wanted) if not self._path(agent, voice_label, text).exists()]
 
-    async def stream(
-        self, voice: tts.TTS[Any], agent: AgentConfig, label: str, text: str
-    ) -> AsyncIterator[rtc.AudioFrame]:
+    async def stream(self, stack: Stack, agent: AgentConfig, text: str) -> AsyncIterator[rtc.AudioFrame]:
         """Synthesise a sentence, yielding it as it comes at the line's rate, and keep it when it is complete.
 
+        What another voice says in place of the agent's own is heard, and not kept.
+
         Raises:
-            livekit.agents.APIError: the synthesiser failed.
+            livekit.agents.APIError: the synthesiser failed, and every other that could take over.
         """
         parts: list[bytes] = []
-        options = APIConnectOptions(max_retry=1, retry_interval=0.5, timeout=RENDER_SECONDS)
-        resampler: rtc.AudioResampler | None = None
-        async with voice.synthesize(text, conn_options=options) as stream:
-            async for event in stream:
-                frames = [event.frame]
-                if event.frame.sample_rate != LINE_SAMPLE_RATE:
-                    resampler = resampler or rtc.AudioResampler(event.frame.sample_rate, LINE_SAMPLE_RATE)
-                    frames = resampler.push(event.frame)
-                for frame in frames:
-                    parts.append(bytes(frame.data))
-                    yield frame
-        for frame in resampler.flush() if resampler else []:
+        retries = 0 if stack.voices.fails_over else 1
+        async for frame in _synthesised(stack.tts, spoken_form(agent.speech_normalization, text), retries):
             parts.append(bytes(frame.data))
             yield frame
-        if pcm := _trim(b"".join(parts)):
-            self._keep(self._path(agent, label, text), pcm)
+        if stack.voices.serving is stack.voices.links[0]:
+            self._keep(self._path(agent, stack.own_voice_label, text), _trim(b"".join(parts)))
 
-    async def render(self, voice: tts.TTS[Any], agent: AgentConfig, label: str, text: str) -> bool:
-        """Synthesise a sentence and keep it; returns whether that worked."""
+    async def render(self, stack: Stack, agent: AgentConfig, text: str) -> bool:
+        """Synthesise a sentence in the agent's own voice and keep it; returns whether that worked."""
+        parts: list[bytes] = []
         try:
             async with asyncio.timeout(RENDER_SECONDS):
-                async for _ in self.stream(voice, agent, label, text):
-                    pass
+                async for frame in _synthesised(stack.own_voice, spoken_form(agent.speech_normalization, text), 1):
+                    parts.append(bytes(frame.data))
         except (APIError, TimeoutError) as error:
-            logger.warning("sentence not rendered", extra={"voice": label, "error": type(error).__name__})
+            voice = stack.own_voice_label
+            logger.warning("sentence not rendered", extra={"voice": voice, "error": type(error).__name__})
             return False
+        self._keep(self._path(agent, stack.own_voice_label, text), _trim(b"".join(parts)))
         return True
 
+    async def spoken(self, stack: Stack, agent: AgentConfig, text: str, timeout: float) -> rtc.AudioFrame | None:
+        """Return a sentence as one frame: rendered before, else synthesised within the time (s), else None."""
+        if (rendered := self.find(agent, stack.own_voice_label, text)) is not None:
+            return rendered
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(timeout):
+                async for frame in self.stream(stack, agent, text):
+                    parts.append(bytes(frame.data))
+        except (APIError, TimeoutError) as error:
+            logger.warning("sentence not spoken", extra={"voice": stack.own_voice_label, "error": type(error).__name__})
+            return None
+        pcm = _trim(b"".join(parts))
+        return _frame(pcm) if pcm else None
+
     def _keep(self, path: Path, pcm: bytes) -> None:
+        if not pcm:
+            return
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +125,27 @@ class SpeechCache:
         except OSError as error:
             logger.error("sentence not kept", extra={"error": type(error).__name__})
 
-    def _path(self, agent: AgentConfig, label: str, text: str) -> Path:
-        options = agent.tts_options.model_dump_json()
-        key = json.dumps([label, agent.voice, agent.intent.language, options, text])
+    def _path(self, agent: AgentConfig, voice_label: str, text: str) -> Path:
+        said = spoken_form(agent.speech_normalization, text)
+        options = [agent.tts_options.speed, agent.tts_options.provider_options]
+        key = json.dumps([voice_label, agent.voice, agent.intent.language, options, said], sort_keys=True)
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pcm"
+
+
+async def _synthesised(voice: tts.TTS[Any], said: str, retries: int) -> AsyncIterator[rtc.AudioFrame]:
+    """Yield a sentence at the line's rate."""
+    options = APIConnectOptions(max_retry=retries, retry_interval=0.5, timeout=RENDER_SECONDS)
+    resampler: rtc.AudioResampler | None = None
+    async with voice.synthesize(said, conn_options=options) as stream:
+        async for event in stream:
+            if event.frame.sample_rate == LINE_SAMPLE_RATE:
+                yield event.frame
+                continue
+            resampler = resampler or rtc.AudioResampler(event.frame.sample_rate, LINE_SAMPLE_RATE)
+            for frame in resampler.push(event.frame):
+                yield frame
+    for frame in resampler.flush() if resampler else []:
+        yield frame
 
 
 def bundled(name: str) -> rtc.AudioFrame:

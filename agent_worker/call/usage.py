@@ -5,8 +5,10 @@ from __future__ import annotations
 from livekit.agents import AgentSession
 
 from agent_worker.domain.fact import UsageLine, UsageMetric
-from agent_worker.providers.registry import Stack
+from agent_worker.providers.stack import Stack
+from agent_worker.providers.vendor import Layer
 
+_LAYERS: dict[str, Layer] = {"stt_usage": "stt", "llm_usage": "llm", "tts_usage": "tts"}
 _METRICS: dict[str, dict[str, UsageMetric]] = {
     "stt_usage": {"audio_duration": "stt_seconds"},
     "llm_usage": {
@@ -19,16 +21,15 @@ _METRICS: dict[str, dict[str, UsageMetric]] = {
 
 
 def usage(session: AgentSession[None], stack: Stack) -> list[UsageLine]:
-    """Return what was used, under the names agent files and price tables know the providers by."""
-    labels = {"stt_usage": stack.stt_label, "llm_usage": stack.llm_label, "tts_usage": stack.tts_label}
+    """Return what was used of each provider, under the names agent files and price tables know them by."""
+    amounts: dict[tuple[str, str | None, UsageMetric], float] = {}
+    for used in session.usage.model_usage:
+        for attribute, metric in _METRICS.get(used.type, {}).items():
+            if quantity := getattr(used, attribute):
+                label = stack.chain(_LAYERS[used.type]).label_of(used.provider, used.model)
+                key = (label.provider, label.model, metric)
+                amounts[key] = amounts.get(key, 0) + quantity
     return [
-        UsageLine(
-            provider=labels[used.type].provider,
-            model=labels[used.type].model,
-            metric=metric,
-            quantity=quantity,
-        )
-        for used in session.usage.model_usage
-        for attribute, metric in _METRICS.get(used.type, {}).items()
-        if (quantity := getattr(used, attribute))
+        UsageLine(provider=provider, model=model, metric=metric, quantity=quantity)
+        for (provider, model, metric), quantity in amounts.items()
     ]

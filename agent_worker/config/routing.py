@@ -1,105 +1,102 @@
-"""Who takes a call: what is known before anybody picks up becomes an agent and its configuration."""
+"""Who takes a call: what is known before anybody picks up leads to a number of ours and to an agent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from agent_worker.config.agent_files import keys_of
-from agent_worker.config.catalog import AgentCatalog
-from agent_worker.config.resolve import Layer, agent_layers, resolve, without_secrets
+from agent_worker.config.catalog import AgentCatalog, NumberEntry
 from agent_worker.domain.agent import AgentConfig
-from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, DisconnectionReason
+from agent_worker.domain.call import CallOffer, CallRefusal, Direction, DisconnectionReason
 from agent_worker.settings import Settings
 
-JUNK_METADATA = "_ignored"
-"""Key under which a reader of job metadata notes that it could not be read at all."""
-
-_PIPELINE_KEYS = frozenset(keys_of(AgentConfig))
-
-IGNORED = "ignored_job_metadata"
-"""Key of the call's metadata under which unusable job metadata is listed, for the operator."""
+AGENT_KEYS = ("agentId", "agent_id")
 
 
-def route(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> CallPlan | CallRefusal:
-    """Return which agent takes the call: the one the dispatch names, else the number's, else the default one.
+@dataclass(frozen=True)
+class Route:
+    """Who takes the call.
 
-    Junk in the job's metadata is ignored and listed in the plan's metadata; it never costs a call.
+    Attributes:
+        agent: None where the number's template is the whole configuration.
+        number: the number of ours that was dialled, where it is one.
+        routed_by: `job_metadata`, `dialed_number` or `default_agent`.
+        ignored: what in the job's metadata could not be followed, for the operator.
     """
+
+    agent_id: str | None
+    agent: AgentConfig | None
+    number: NumberEntry | None
+    routed_by: str
+    ignored: tuple[str, ...] = ()
+
+
+def find_route(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> Route | CallRefusal:
+    """Return who takes the call: the agent the dispatch names, else the number's, else the default one.
+
+    Junk in the job's metadata is ignored and noted on the route; it never costs a call.
+    """
+    number = catalog.find_number(_number_of_ours(offer))
     ignored: list[str] = []
-    chosen = _chosen(offer, catalog, settings, ignored)
-    if chosen is None:
-        return CallRefusal(
-            organization_id=settings.organization_id,
-            reason=DisconnectionReason.UNKNOWN_NUMBER,
-            sentence=settings.unknown_number_message,
-            detail=_why_nobody(offer, settings),
-        )
-    agent, routed_by = chosen
-    layers = [*agent_layers(agent), Layer("job_metadata", {"metadata": _call_metadata(offer, ignored)})]
-    resolved = resolve(layers)
-    metadata = dict(resolved.values["metadata"])
-    metadata["routed_by"] = routed_by
-    if ignored:
-        metadata[IGNORED] = ignored
-    return CallPlan(
-        organization_id=settings.organization_id,
-        agent_id=agent.name,
-        agent=agent,
-        pipeline_config={
-            **without_secrets(resolved.values),
-            "kind": "cascade",
-            "agentId": agent.name,
-        },
-        provenance={**resolved.provenance, "kind": "default", "agentId": routed_by},
-        metadata=without_secrets(metadata),
-    )
+    named = _named_agent(offer.job_metadata, catalog, ignored)
+    if named is not None:
+        return Route(named[0], named[1], number, "job_metadata", tuple(ignored))
+    if number is not None:
+        if offer.direction is Direction.INBOUND and not number.config.takes_calls:
+            return _refused(settings, "The dialled number only places calls: its direction is outbound.")
+        agent_id = number.config.agent_id
+        agent = catalog.find_agent(agent_id) if agent_id is not None else None
+        if agent is not None:
+            return Route(agent[0], agent[1], number, "dialed_number", tuple(ignored))
+        if agent_id is None and number.config.dispatch_metadata_template:
+            return Route(None, None, number, "dialed_number", tuple(ignored))
+        if agent_id is not None:
+            ignored.append("the dialled number's agent does not exist")
+    fallback = catalog.find_agent(settings.default_agent) if settings.default_agent else None
+    if fallback is not None:
+        return Route(fallback[0], fallback[1], number, "default_agent", tuple(ignored))
+    return _refused(settings, _why_nobody(offer, number, settings))
 
 
-def _chosen(
-    offer: CallOffer, catalog: AgentCatalog, settings: Settings, ignored: list[str]
-) -> tuple[AgentConfig, str] | None:
-    named = offer.job_metadata.get("agentId", offer.job_metadata.get("agent_id"))
-    if isinstance(named, str) and named:
-        agent = catalog.agent(named)
-        if agent:
-            return agent, "job_metadata"
-        ignored.append(f"agentId: there is no agent {named[:120]!r}")
-    elif named is not None:
+def _number_of_ours(offer: CallOffer) -> str | None:
+    return offer.dialed_number if offer.direction is Direction.INBOUND else offer.caller_number
+
+
+def _named_agent(
+    job_metadata: dict[str, Any], catalog: AgentCatalog, ignored: list[str]
+) -> tuple[str, AgentConfig] | None:
+    named = next((job_metadata[key] for key in AGENT_KEYS if job_metadata.get(key) is not None), None)
+    if named is None:
+        return None
+    if not isinstance(named, str):
         ignored.append(f"agentId: must be text, is {type(named).__name__}")
-    agent = catalog.for_number(offer.dialed_number)
-    if agent:
-        return agent, "dialed_number"
-    agent = catalog.agent(settings.default_agent) if settings.default_agent else None
-    return (agent, "default_agent") if agent else None
+        return None
+    found = catalog.find_agent(named)
+    if found is None and named:
+        ignored.append(f"agentId: there is no agent {named[:120]!r}")
+    return found
 
 
-def _call_metadata(offer: CallOffer, ignored: list[str]) -> Mapping[str, Any]:
-    """Return what a dispatch says of the call; keys that configure nothing are metadata (contract 3.5)."""
-    metadata: dict[str, Any] = {}
-    for key, value in offer.job_metadata.items():
-        if key in ("agentId", "agent_id", "metadata"):
-            continue
-        if key == JUNK_METADATA:
-            ignored.append(str(value))
-        elif key in _PIPELINE_KEYS:
-            ignored.append(f"{key}: set in the agent file, not by a dispatch")
-        else:
-            metadata[key] = value
-    given = offer.job_metadata.get("metadata", {})
-    if isinstance(given, Mapping):
-        return {**metadata, **given}
-    ignored.append(f"metadata: must be an object, is {type(given).__name__}")
-    return metadata
-
-
-def _why_nobody(offer: CallOffer, settings: Settings) -> str:
-    dialed = (
-        "the room names no dialled number" if offer.dialed_number is None else "no agent answers the dialled number"
+def _refused(settings: Settings, detail: str) -> CallRefusal:
+    spoken = settings.unknown_number_policy == "speak"
+    return CallRefusal(
+        organization_id=settings.organization_id,
+        reason=DisconnectionReason.UNKNOWN_NUMBER,
+        sentence=settings.unknown_number_message if spoken else "",
+        detail=detail,
     )
+
+
+def _why_nobody(offer: CallOffer, number: NumberEntry | None, settings: Settings) -> str:
+    if offer.dialed_number is None:
+        dialed = "The room names no dialled number"
+    elif number is None:
+        dialed = "No agent answers the dialled number"
+    else:
+        dialed = "The dialled number has no agent that exists"
     default = (
-        f"the default agent {settings.default_agent!r} is in no file"
+        f"the default agent {settings.default_agent!r} does not exist"
         if settings.default_agent
         else "AGENT_WORKER_DEFAULT_AGENT is not set"
     )
-    return f"{dialed[0].upper()}{dialed[1:]}, and {default}."
+    return f"{dialed}, and {default}."

@@ -16,8 +16,12 @@ class ControlPlane(Protocol):
     Raises (all verbs): `ControlPlaneError`, with `retryable` set.
     """
 
-    async def open_call(self, offer: CallOffer) -> CallPlan | CallRefusal:
-        """Return which agent takes the call and how it is configured, or why none does."""
+    async def open_call(self, offer: CallOffer, *, budget_seconds: float) -> CallPlan | CallRefusal:
+        """Return which agent takes the call and how it is configured, or why none does.
+
+        Args:
+            budget_seconds: what is left of the time the call may ring; the answer is there before it is over.
+        """
 
     async def record(self, facts: Sequence[Fact]) -> None:
         """Apply facts of one or several calls, in the order given; ids already applied change nothing."""

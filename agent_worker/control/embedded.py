@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from agent_worker.config.catalog_cache import CachedCatalog
+from agent_worker.control.open_call import plan_call
 from agent_worker.control.sweeper import ExpiredLease
 from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, utc_now
 from agent_worker.domain.fact import CallEnded, Fact
+from agent_worker.domain.lifecycle_hook import LifecycleHook
+from agent_worker.egress.client import EgressClient
+from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import ConfigError, ControlPlaneError
 from agent_worker.settings import Settings
+from agent_worker.webhooks.pre_call import PreCallAnswer, ask
+from agent_worker.webhooks.signing import webhook_secret
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,22 +43,35 @@ class EmbeddedControlPlane:
         catalog: the agents; read from the settings' folders at the first call where not given.
     """
 
-    def __init__(self, settings: Settings, catalog: AgentCatalog | None = None) -> None:
+    def __init__(self, settings: Settings, catalog: AgentCatalog | CachedCatalog | None = None) -> None:
         self._settings = settings
         self._catalog = catalog
         self._database: Database | None = None
         self._opening = asyncio.Lock()
         self._prices: PriceTable | None = None
+        self._egress = EgressClient(AddressPolicy.of(settings.egress_allow))
 
-    async def open_call(self, offer: CallOffer) -> CallPlan | CallRefusal:
+    async def open_call(self, offer: CallOffer, *, budget_seconds: float) -> CallPlan | CallRefusal:
         """Return which agent takes the call and how it is configured, or why none does.
 
         Raises:
             ControlPlaneError: not retryable; the agent files cannot be used.
         """
-        from agent_worker.config.routing import route
+        return await plan_call(
+            offer, await self._agents(), self._settings, budget_seconds=budget_seconds, ask=self._ask_pre_call
+        )
 
-        return route(offer, await self._agents(), self._settings)
+    async def _ask_pre_call(
+        self, hook: LifecycleHook, payload: Mapping[str, Any], timeout_seconds: float
+    ) -> PreCallAnswer:
+        return await ask(
+            hook,
+            payload,
+            secret=webhook_secret(self._settings),
+            env=os.environ,
+            client=self._egress,
+            timeout_seconds=timeout_seconds,
+        )
 
     async def record(self, facts: Sequence[Fact]) -> None:
         """Apply facts of one or several calls in one transaction; one that ends a call also makes its report.
@@ -100,6 +121,17 @@ class EmbeddedControlPlane:
         async with self.reading() as connection:
             return [ExpiredLease(*found) for found in await expired_leases(connection, now)]
 
+    async def fetch_catalog(self, known: str | None) -> dict[str, Any] | None:
+        """Return the database's agents and numbers with their `etag`; None where they are still the known ones.
+
+        Raises:
+            ControlPlaneError: the database is locked or down.
+        """
+        from agent_worker.control.stored_catalog import stored_catalog
+
+        async with self.reading() as connection:
+            return await stored_catalog(connection, self._settings.organization_id, known)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction for the queries of `agent_worker.store.queries`.
@@ -117,6 +149,7 @@ class EmbeddedControlPlane:
             if self._database is not None:
                 await self._database.aclose()
                 self._database = None
+        await self._egress.aclose()
 
     async def _opened(self) -> Database:
         async with self._opening:
@@ -130,16 +163,14 @@ class EmbeddedControlPlane:
 
     async def _agents(self) -> AgentCatalog:
         if self._catalog is None:
-            from agent_worker.config.catalog import AgentCatalog
+            from agent_worker.config.catalog import load_catalog
             from agent_worker.config.problems import ConfigErrors
 
             try:
-                self._catalog = await asyncio.to_thread(
-                    AgentCatalog.load, self._settings.agents_dir, self._settings.prompts_dir
-                )
+                self._catalog = await asyncio.to_thread(load_catalog, self._settings)
             except ConfigErrors as error:
                 raise ControlPlaneError("agent_files_invalid", str(error), retryable=False) from error
-        return self._catalog
+        return self._catalog.current() if isinstance(self._catalog, CachedCatalog) else self._catalog
 
     async def _price_table(self) -> PriceTable:
         if self._prices is None:

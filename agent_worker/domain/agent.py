@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator
+
+from agent_worker.domain.config_model import ConfigModel, Metadata
+from agent_worker.domain.lifecycle_hook import ExtractionField, LifecycleHooks, Secret
+from agent_worker.domain.speech import (
+    AudioOutput,
+    BackgroundAudio,
+    LlmOptions,
+    SpeechNormalization,
+    StackPreferences,
+    SttOptions,
+    TtsOptions,
+)
+from agent_worker.domain.tool_ref import ToolRef
+from agent_worker.domain.turns import IdleRePrompts, SpokenFallbacks, TurnHandling
 
 MIN_DURATION_SECONDS = 30
 MAX_DURATION_SECONDS = 14_400
 
-
-class ConfigModel(BaseModel):
-    """Base of every configuration object: camelCase on the wire, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+VariableName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")]
+"""Name of a template variable; `system` is taken by the product."""
+VariableValue = Annotated[str, Field(max_length=4_096)]
 
 
 class Intent(ConfigModel):
@@ -22,161 +34,118 @@ class Intent(ConfigModel):
 
     Attributes:
         language: BCP 47, `en` or `en-US`; sets the language of recognition and of speech.
+        optimize_for: which preset of `presets.yaml` names the providers where the agent names none.
+        region: where in the world the call should be handled.
     """
 
     language: str = Field("en", pattern=r"^[a-z]{2}(-[A-Z]{2})?$")
     optimize_for: Literal["balanced", "accuracy", "latency", "quality", "cost"] = "balanced"
-    region: str = "global"
+    region: str = Field("global", max_length=64)
 
 
-class AllowedProviders(ConfigModel):
-    """Providers in order of preference, each `vendor` or `vendor:model`."""
-
-    stt: list[str] = Field(default_factory=list, max_length=10)
-    llm: list[str] = Field(default_factory=list, max_length=10)
-    tts: list[str] = Field(default_factory=list, max_length=10)
-
-
-class StackPreferences(ConfigModel):
-    """Which providers may serve this agent."""
-
-    allowed_providers: AllowedProviders = Field(default_factory=AllowedProviders)
-
-
-class LlmOptions(ConfigModel):
-    """How the language model is asked."""
-
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1, le=100_000)
-    model: str | None = Field(None, max_length=200)
-
-
-class SttOptions(ConfigModel):
-    """How speech is recognised."""
-
-    keywords: list[str] = Field(default_factory=list, max_length=200)
-    language: str | None = None
-    prompt: str | None = Field(None, max_length=4_000)
-    model: str | None = Field(None, max_length=200)
-
-
-class TtsOptions(ConfigModel):
-    """How speech is spoken."""
-
-    speed: float | None = Field(None, ge=0.5, le=2)
-    model: str | None = Field(None, max_length=200)
-    workload: str | None = None
-    provider_options: dict[str, Any] = Field(default_factory=dict)
-
-
-class Endpointing(ConfigModel):
-    """How long a pause ends a turn, in seconds."""
-
-    min_delay: float | None = Field(None, ge=0, le=10)
-    max_delay: float | None = Field(None, ge=0, le=10)
-
-
-class Interruption(ConfigModel):
-    """When the caller may talk over the agent.
+class PromptVariable(ConfigModel):
+    """One variable of the agent's templates.
 
     Attributes:
-        min_duration: seconds of speech that count as an interruption.
-        min_words: recognised words that count as one; 0 = speech alone is enough.
+        name: what stands in the text, as in `{{ name }}`.
+        default_value: used where a call gives none; without it the variable is required, "" makes it optional.
+        description: for people.
+    """
+
+    name: VariableName
+    default_value: VariableValue | None = None
+    description: str | None = Field(None, max_length=1_000)
+
+
+class AnsweringMachineDetection(ConfigModel):
+    """Whether and how long we listen for a machine on an outbound call.
+
+    Attributes:
+        mode: `agent` = the worker listens; `carrier` = the trunk says; `disabled`.
+        timeout_seconds: longest listening, s.
+    """
+
+    mode: Literal["agent", "carrier", "disabled"] = "agent"
+    timeout_seconds: int = Field(8, ge=1, le=60)
+
+
+class Telephony(ConfigModel):
+    """How the call is routed and who is expected to answer.
+
+    Attributes:
+        region: from where in the world the call should be placed.
+    """
+
+    region: str | None = Field(None, max_length=64)
+    amd: AnsweringMachineDetection = Field(default_factory=AnsweringMachineDetection)
+
+
+class EndCall(ConfigModel):
+    """Kept for clients that send it: hanging up is a tool like any other here.
+
+    Attributes:
+        enabled: whether the agent may hang up.
     """
 
     enabled: bool = True
-    min_duration: float | None = Field(None, ge=0, le=10)
-    min_words: int | None = Field(None, ge=0, le=20)
-
-
-class TurnHandling(ConfigModel):
-    """Who speaks when.
-
-    Attributes:
-        turn_detection: `audio` = the local end-of-turn model, `vad` = silence alone,
-            `stt` = the recogniser's own endpointing.
-    """
-
-    turn_detection: Literal["audio", "vad", "stt"] = "audio"
-    endpointing: Endpointing = Field(default_factory=Endpointing)
-    interruption: Interruption = Field(default_factory=Interruption)
-    preemptive_generation: bool = True
-
-
-class IdleRePrompts(ConfigModel):
-    """What is said into a caller's silence.
-
-    Attributes:
-        delay_ms: silence before each reprompt, in ms.
-        max_prompts: reprompts before the goodbye.
-        messages: said in order; the last one is repeated where there are fewer than `max_prompts`.
-        goodbye: said when the caller stays silent after the last reprompt.
-    """
-
-    enabled: bool = True
-    delay_ms: int = Field(8_000, ge=1_000, le=120_000)
-    max_prompts: int = Field(2, ge=0, le=10)
-    messages: list[str] = Field(
-        default_factory=lambda: ["Are you still there?", "I can't hear you. Are you still there?"],
-        max_length=10,
-    )
-    goodbye: str = Field("I can't hear anybody, so I'll hang up now. Goodbye.", max_length=500)
-
-
-class SpokenFallbacks(ConfigModel):
-    """What the caller hears when something of ours fails; rendered to audio before any call.
-
-    Attributes:
-        apology: said when a provider fails and the turn is lost.
-        hold: said when a tool takes longer than a caller should wait in silence.
-        goodbye: said when the call cannot go on.
-        max_duration: said when the call has reached its longest duration.
-    """
-
-    apology: str = Field("Sorry, I didn't catch that. Could you say it again?", max_length=500)
-    hold: str = Field("One moment, please.", max_length=500)
-    goodbye: str = Field("I'm sorry, we have a technical problem. Please call again later. Goodbye.", max_length=500)
-    max_duration: str = Field("I'm sorry, we have reached the longest a call can take. Goodbye.", max_length=500)
-
-
-class BuiltinToolRef(ConfigModel):
-    """A tool of the `tools/` folder, by the name of its function, with its configuration."""
-
-    name: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")
-    config: dict[str, Any] = Field(default_factory=dict)
 
 
 class AgentConfig(ConfigModel):
     """Everything that makes one agent: who it is, how it speaks and listens, what it may do.
 
     Attributes:
-        system_prompt: instructions for the model, as text.
+        name: id of the agent where it is a file; unique among the files.
+        description: for people.
+        system_prompt: instructions for the model, as text; this or `prompt` is needed.
         prompt: instead of `system_prompt`: the name of a Markdown file in `prompts/`, without its ending.
         first_message: said as soon as the line is open; "" waits for the caller.
-        numbers: E.164 numbers this agent answers.
-        max_duration_seconds: 30 s to 4 h.
-        record: whether the call is recorded.
+        voice: voice id, as the speech provider names it; none = the provider's own choice.
+        timezone: IANA name; the time zone of `system.now` and the other times in templates.
+        run_mode: `cascade` = a recogniser, a model and a voice; `s2s` = one speech-to-speech model.
+        tools: what the agent can do; a name alone stands for `{name: …}`.
+        tool_secrets: values for tools only; never in a prompt, a report or an event.
+        numbers: E.164 numbers this agent answers, in quotes; `telephony.yaml` may give them instead.
+        max_duration_seconds: longest call, s; then the caller hears `fallbacks.maxDuration`. Requests are clamped.
+        record: whether the call is recorded; tell callers where the law asks for it.
+        prompt_variables: the variables of `system_prompt` and `first_message`; they are then Liquid templates.
+        variables: values of those variables; given at all, even empty, they make both texts templates.
+        webhook_tags: tags of the call, by which workspace webhooks are chosen; kept in its metadata.
+        extraction_fields: what the analysis after a call reads from its transcript.
+        metadata: free data; copied to every call and handed to its webhooks.
     """
 
     name: str = Field(min_length=1, max_length=120)
-    description: str | None = None
+    description: str | None = Field(None, max_length=2_000)
     system_prompt: str = Field("", max_length=100_000)
-    prompt: str | None = None
+    prompt: str | None = Field(None, max_length=200)
     first_message: str = Field("Hello, how can I help you?", max_length=2_000)
     voice: str | None = Field(None, max_length=200)
+    timezone: str = Field("UTC", max_length=64)
     intent: Intent = Field(default_factory=Intent)
     stack_preferences: StackPreferences = Field(default_factory=StackPreferences)
+    run_mode: Literal["cascade", "s2s"] = "cascade"
     llm_options: LlmOptions = Field(default_factory=LlmOptions)
     stt_options: SttOptions = Field(default_factory=SttOptions)
     tts_options: TtsOptions = Field(default_factory=TtsOptions)
     turn_handling: TurnHandling = Field(default_factory=TurnHandling)
+    background_audio: BackgroundAudio = Field(default_factory=BackgroundAudio)
+    audio_output: AudioOutput = Field(default_factory=AudioOutput)
+    speech_normalization: SpeechNormalization = Field(default_factory=SpeechNormalization)
     idle_re_prompts: IdleRePrompts = Field(default_factory=IdleRePrompts)
     fallbacks: SpokenFallbacks = Field(default_factory=SpokenFallbacks)
-    tools: list[BuiltinToolRef] = Field(default_factory=list, max_length=50)
+    tools: list[ToolRef] = Field(default_factory=list, max_length=50)
+    tool_secrets: Annotated[dict[VariableName, Secret], Field(max_length=32)] = Field(default_factory=dict)
+    end_call: EndCall = Field(default_factory=EndCall)
+    telephony: Telephony = Field(default_factory=Telephony)
     numbers: list[str] = Field(default_factory=list, max_length=1_000)
     max_duration_seconds: int = Field(3_600, ge=MIN_DURATION_SECONDS, le=MAX_DURATION_SECONDS)
     record: bool = True
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    prompt_variables: list[PromptVariable] = Field(default_factory=list, max_length=100)
+    variables: Annotated[dict[VariableName, VariableValue], Field(max_length=100)] | None = None
+    webhooks: LifecycleHooks = Field(default_factory=LifecycleHooks)
+    webhook_tags: Annotated[dict[str, str], Field(max_length=50)] = Field(default_factory=dict)
+    extraction_fields: list[ExtractionField] = Field(default_factory=list, max_length=100)
+    metadata: Metadata = Field(default_factory=dict)
 
     @field_validator("tools", mode="before")
     @classmethod
@@ -184,3 +153,20 @@ class AgentConfig(ConfigModel):
         if not isinstance(tools, list):
             return tools
         return [{"name": tool} if isinstance(tool, str) else tool for tool in tools]
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:  # unknown, a path, a folder of zones
+            raise ValueError("must be an IANA time zone such as Europe/Berlin") from error
+        return name
+
+    @field_validator("variables", "prompt_variables", "tool_secrets")
+    @classmethod
+    def _system_is_taken(cls, value: object) -> object:
+        names = [entry.name for entry in value] if isinstance(value, list) else list(value or ())  # type: ignore[call-overload]
+        if "system" in names:
+            raise ValueError("cannot name a variable 'system': the product's own values are under it")
+        return value

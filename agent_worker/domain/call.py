@@ -40,6 +40,7 @@ class DisconnectionReason(StrEnum):
     MAX_DURATION = "max_duration"
     MEDIA_TIMEOUT = "media_timeout"  # the caller's audio stopped and the bridge gave up
     UNKNOWN_NUMBER = "unknown_number"
+    REJECTED = "rejected"  # the pre-call webhook declined the call
     NOT_A_PHONE_CALL = "not_a_phone_call"
     CONFIG_ERROR = "config_error"
     STT_ERROR = "stt_error"
@@ -59,6 +60,7 @@ FAILED_REASONS = frozenset(
     {
         DisconnectionReason.CANCELLED,
         DisconnectionReason.UNKNOWN_NUMBER,
+        DisconnectionReason.REJECTED,
         DisconnectionReason.NOT_A_PHONE_CALL,
         DisconnectionReason.CONFIG_ERROR,
         DisconnectionReason.WORKER_LOST,
@@ -108,31 +110,47 @@ class CallOffer(BaseModel):
     job_metadata: dict[str, Any] = Field(default_factory=dict)
 
 
+class PlanEvent(BaseModel):
+    """Something that happened while the call was planned; the worker writes it among the call's events."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event_type: str
+    status: str | None = None
+    failure_cause: str | None = None
+    payload: dict[str, Any] = Field(default_factory=dict)
+
+
 class CallPlan(BaseModel):
     """The control plane's answer to an offer: take the call with this agent, so configured.
 
     Attributes:
-        agent_id: id of the agent row, or the file's agent name.
+        agent_id: id of the agent row, or the file's agent name; None where a number's template is the whole agent.
+        agent: the configuration in force, its texts rendered; without the webhooks' secrets.
         pipeline_config: the effective configuration for the call row, camelCase, without secrets.
-        provenance: for each key of `pipeline_config`, the layer it came from.
+        provenance: for each key of `pipeline_config`, `intent.language` or `voice`, the layer it came from.
+        events: what happened on the way here, in order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     organization_id: str
-    agent_id: str
+    agent_id: str | None
     agent: AgentConfig
     pipeline_config: dict[str, Any] = Field(default_factory=dict)
     provenance: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
+    events: tuple[PlanEvent, ...] = ()
 
 
 class CallRefusal(BaseModel):
     """The control plane's answer where no agent may take the call.
 
     Attributes:
-        sentence: what the caller is told before the line is closed.
+        sentence: what the caller is told before the line is closed; "" closes it while it rings.
         detail: one sentence for the operator, on the call row.
+        voice: the agent whose voice says the sentence, where there is one.
+        agent_id: the agent that would have taken the call, where there is one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -141,3 +159,7 @@ class CallRefusal(BaseModel):
     reason: DisconnectionReason
     sentence: str
     detail: str
+    voice: AgentConfig | None = None
+    agent_id: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    events: tuple[PlanEvent, ...] = ()

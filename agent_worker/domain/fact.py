@@ -41,11 +41,17 @@ class CallOpened(_Fact):
     direction: Direction
     room_name: str
     status: CallStatus = CallStatus.CONNECTING
-    agent_id: str | None = None
     caller_number: str | None = None
     dialed_number: str | None = None
     worker_id: str | None = None
     job_id: str | None = None
+
+
+class CallPlanned(_Fact):
+    """It is known who takes the call and how that agent is configured, or that nobody does."""
+
+    kind: Literal["call_planned"] = "call_planned"
+    agent_id: str | None = None
     language: str = "en"
     pipeline_config: dict[str, Any] = Field(default_factory=dict)
     provenance: dict[str, str] = Field(default_factory=dict)
@@ -166,6 +172,7 @@ class CallEnded(_Fact):
 
 Fact = Annotated[
     CallOpened
+    | CallPlanned
     | CallAnswered
     | EventOccurred
     | TranscriptSpoken

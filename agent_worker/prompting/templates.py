@@ -45,6 +45,17 @@ def prompt_names(prompts_dir: Path) -> list[str]:
     return sorted(path.stem for path in prompts_dir.glob("*.md"))
 
 
+def read_prompts(prompts_dir: Path) -> dict[str, str]:
+    """Return the texts of all prompts that can be read, by name: what a template may include."""
+    texts: dict[str, str] = {}
+    for name in prompt_names(prompts_dir):
+        try:
+            texts[name] = prompt(name, prompts_dir)
+        except ConfigError:
+            continue  # it is an error where it is used, and then says so
+    return texts
+
+
 def _nearest(name: str, prompts_dir: Path) -> str:
     names = prompt_names(prompts_dir)
     close = get_close_matches(name, names, n=1)

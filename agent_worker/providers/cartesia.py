@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent_worker.providers.first_clause import FirstClauseTokenizer
-from agent_worker.providers.vendor import BuildContext, Vendor, base_url_of
+from agent_worker.providers.vendor import BuildContext, Vendor, base_url_of, plugin_arguments
 
 if TYPE_CHECKING:
     from livekit.agents import tts
@@ -15,20 +15,18 @@ SAMPLE_RATE = 16_000
 
 SPEEDS = (0.6, 2.0)
 ALIGNED_LANGUAGES = frozenset({"en", "de", "es", "fr"})
-PROVIDER_OPTIONS = {"emotion": "emotion", "volume": "volume", "pronunciationDictId": "pronunciation_dict_id"}
+PROVIDER_OPTIONS = ("emotion", "volume", "pronunciation_dict_id")
 
 
 def make_tts(context: BuildContext) -> tts.TTS[Any]:
     """Build the voice for one call."""
     from livekit.plugins import cartesia
 
-    wanted = context.agent.tts_options
-    language = context.agent.intent.language.split("-")[0]
-    options: dict[str, Any] = {
-        ours: wanted.provider_options[key] for key, ours in PROVIDER_OPTIONS.items() if key in wanted.provider_options
-    }
-    if context.agent.voice:
-        options["voice"] = context.agent.voice
+    wanted = context.wishes.tts
+    language = context.wishes.language.split("-")[0]
+    options: dict[str, Any] = plugin_arguments("cartesia", wanted.provider_options, PROVIDER_OPTIONS)
+    if context.wishes.voice:
+        options["voice"] = context.wishes.voice
     if wanted.speed is not None:
         options["speed"] = min(max(wanted.speed, SPEEDS[0]), SPEEDS[1])
     if url := base_url_of(context.env, "CARTESIA_BASE_URL"):

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from agent_worker.errors import ProviderError
-from agent_worker.providers.vendor import LAYER_TITLES, LAYERS, BuildContext, Layer, Vendor
+from agent_worker.providers.vendor import LAYER_TITLES, LAYERS, BuildContext, Layer, Vendor, plugin_arguments
+
+CONNECTION = re.compile(r"(^|_)(api_key|url|session|client|token|secret|host|endpoint|headers|proxy|credentials)(_|$)")
+"""Arguments of a plugin that say where its requests go and with which key: never an agent's to set."""
 
 NAME = re.compile(r"^[a-z][a-z0-9_-]{0,40}$")
 
@@ -49,7 +52,7 @@ def _maker(name: str, layer: Layer) -> Callable[[BuildContext], Any]:
                 remedy=f"Take it out of allowedProviders.{layer}.",
             )
         try:
-            return factory(**_accepted(factory, _wanted(context, layer)))
+            return factory(**_arguments(name, factory, context, layer))
         except (ValueError, TypeError) as error:
             raise ProviderError(
                 "provider_refused",
@@ -62,24 +65,34 @@ def _maker(name: str, layer: Layer) -> Callable[[BuildContext], Any]:
 
 def _wanted(context: BuildContext, layer: Layer) -> dict[str, Any]:
     """Return what the agent's file says that plugins commonly take, by their usual argument names."""
-    agent = context.agent
+    wishes = context.wishes
     by_layer: dict[Layer, dict[str, Any]] = {
-        "stt": {"language": context.language, "prompt": agent.stt_options.prompt},
+        "stt": {
+            "language": wishes.heard_language,
+            "prompt": wishes.stt.prompt,
+            "keyterms": list(wishes.stt.keywords) or None,
+            "smart_format": wishes.stt.smart_format,
+            "filler_words": wishes.stt.filler_words,
+            "profanity_filter": wishes.stt.profanity_filter,
+            "enable_diarization": wishes.stt.diarization,
+            "word_timestamps": wishes.stt.word_timestamps,
+        },
         "llm": {
-            "temperature": agent.llm_options.temperature,
-            "max_completion_tokens": agent.llm_options.max_tokens,
+            "temperature": wishes.llm.temperature,
+            "max_completion_tokens": wishes.llm.max_tokens,
         },
         "tts": {
-            "language": agent.intent.language,
-            "voice": agent.voice,
-            "speed": agent.tts_options.speed,
-            **agent.tts_options.provider_options,
+            "language": wishes.language,
+            "voice": wishes.voice,
+            "speed": wishes.tts.speed,
         },
     }
     wanted = {"model": context.model, **by_layer[layer]}
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def _accepted(factory: Callable[..., Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(factory).parameters
-    return {key: value for key, value in wanted.items() if key in parameters}
+def _arguments(name: str, factory: Callable[..., Any], context: BuildContext, layer: Layer) -> dict[str, Any]:
+    taken = set(inspect.signature(factory).parameters)
+    given = {"stt": context.wishes.stt.provider_options, "tts": context.wishes.tts.provider_options}.get(layer, {})
+    wanted = {key: value for key, value in _wanted(context, layer).items() if key in taken}
+    return wanted | plugin_arguments(name, given, (key for key in taken if not CONNECTION.search(key)))

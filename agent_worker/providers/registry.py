@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.presets import Presets
 from agent_worker.errors import ProviderError
 from agent_worker.providers import cartesia, deepgram, openai
 from agent_worker.providers.embedded import vendor as embedded
+from agent_worker.providers.failover import Link, llm_chain, stt_chain, tts_chain
 from agent_worker.providers.other import other_vendor
 from agent_worker.providers.silero import make_vad, vad_problem
+from agent_worker.providers.stack import Stack
 from agent_worker.providers.vendor import (
     LAYER_TITLES,
     LAYERS,
@@ -20,17 +23,29 @@ from agent_worker.providers.vendor import (
     Layer,
     ProviderLabel,
     Vendor,
+    Wishes,
     is_importable,
 )
 
 if TYPE_CHECKING:
-    from livekit.agents import llm, stt, tts, vad
+    from livekit.agents import llm
+
+__all__ = [
+    "VENDORS",
+    "Candidate",
+    "Choice",
+    "Stack",
+    "build_llm",
+    "build_stack",
+    "check_stack",
+    "choose",
+    "look_up",
+    "preload_modules",
+]
 
 VENDORS: Mapping[str, Vendor] = {
     vendor.name: vendor for vendor in (deepgram.VENDOR, openai.VENDOR, cartesia.VENDOR, embedded.VENDOR)
 }
-DEFAULT_ENTRIES: Mapping[Layer, str] = {"stt": "deepgram", "llm": "openai", "tts": "cartesia"}
-"""What serves a layer for which the agent's file allows nothing in particular."""
 
 
 @dataclass(frozen=True)
@@ -42,61 +57,60 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Stack:
-    """The providers of one call."""
+class Choice:
+    """Who can serve a layer.
 
-    stt: stt.STT[Any]
-    llm: llm.LLM[Any]
-    tts: tts.TTS[Any]
-    vad: vad.VAD | None
-    stt_label: ProviderLabel
-    llm_label: ProviderLabel
-    tts_label: ProviderLabel
+    Attributes:
+        candidates: in order; the first serves, the others take over when it fails. Empty where none can be used.
+        source: who wrote the list: `agent`, `preset latency`, `preset latency, de` or `built in`.
+        problems: why the entries that are not among the candidates cannot be used.
+    """
 
-    def prewarm(self) -> None:
-        """Open the connections that can be opened before anybody speaks; returns at once."""
-        self.llm.prewarm()
-        self.tts.prewarm()
-        self.stt.prewarm()
-
-    async def aclose(self) -> None:
-        """Close all of them."""
-        await self.stt.aclose()
-        await self.llm.aclose()
-        await self.tts.aclose()
+    candidates: tuple[Candidate, ...]
+    source: str
+    problems: tuple[ProviderError, ...]
 
 
-def choose(agent: AgentConfig, layer: Layer, env: Mapping[str, str]) -> list[Candidate]:
-    """Return the usable entries of the layer's list, in the order of the list; the first one serves.
+def look_up(agent: AgentConfig, layer: Layer, env: Mapping[str, str], presets: Presets) -> Choice:
+    """Return who can serve the layer: the agent's own list, or where it has none the preset's."""
+    wishes = Wishes.of(agent)
+    entries, source = list(wishes.entries(layer)), "agent"
+    if not entries:
+        entries, source = presets.find(layer, wishes.purpose, wishes.language_of(layer))
+    usable: list[Candidate] = []
+    problems: list[ProviderError] = []
+    for entry in dict.fromkeys(entries):
+        try:
+            vendor, model = _parse(entry, env)
+        except ProviderError as error:
+            problems.append(error)
+            continue
+        model = model or wishes.model(layer) or vendor.default_models.get(layer)
+        if problem := _problem(vendor, layer, model, env, wishes.language_of(layer)):
+            problems.append(problem)
+            continue
+        usable.append(Candidate(vendor, ProviderLabel(vendor.name, model)))
+    return Choice(tuple(usable), source, tuple(problems))
+
+
+def choose(agent: AgentConfig, layer: Layer, env: Mapping[str, str], presets: Presets) -> tuple[Candidate, ...]:
+    """Return who serves the layer, then who takes over, in order.
 
     Raises:
         ProviderError: none can be used; the message names each and what it lacks.
     """
-    entries = getattr(agent.stack_preferences.allowed_providers, layer) or [DEFAULT_ENTRIES[layer]]
-    usable: list[Candidate] = []
-    problems: list[ProviderError] = []
-    for entry in entries:
-        try:
-            vendor, model = _parse(entry)
-        except ProviderError as error:
-            problems.append(error)
-            continue
-        model = model or _model_option(agent, layer) or vendor.default_models.get(layer)
-        if problem := _problem(vendor, layer, model, env):
-            problems.append(problem)
-            continue
-        usable.append(Candidate(vendor, ProviderLabel(vendor.name, model)))
-    if not usable:
-        raise _none_usable(layer, problems)
-    return usable
+    choice = look_up(agent, layer, env, presets)
+    if not choice.candidates:
+        raise _none_usable(layer, choice)
+    return choice.candidates
 
 
-def check_stack(agent: AgentConfig, env: Mapping[str, str]) -> list[ProviderError]:
+def check_stack(agent: AgentConfig, env: Mapping[str, str], presets: Presets) -> list[ProviderError]:
     """Return what keeps `build_stack` from working, without building anything."""
     problems = []
     for layer in LAYERS:
         try:
-            choose(agent, layer, env)
+            choose(agent, layer, env, presets)
         except ProviderError as error:
             problems.append(error)
     if problem := vad_problem(env):
@@ -104,45 +118,59 @@ def check_stack(agent: AgentConfig, env: Mapping[str, str]) -> list[ProviderErro
     return problems
 
 
-def build_stack(agent: AgentConfig, env: Mapping[str, str]) -> Stack:
+def build_stack(agent: AgentConfig, env: Mapping[str, str], presets: Presets) -> Stack:
     """Build the providers of one call.
 
     Raises:
         ProviderError: a layer has no usable provider; the remedy says what to set.
     """
-    chosen = {layer: choose(agent, layer, env)[0] for layer in LAYERS}
-    contexts = {layer: BuildContext(agent, candidate.label.model, env) for layer, candidate in chosen.items()}
-    make_stt, make_llm, make_tts = (
-        chosen["stt"].vendor.make_stt,
-        chosen["llm"].vendor.make_llm,
-        chosen["tts"].vendor.make_tts,
-    )
-    assert make_stt is not None
-    assert make_llm is not None
-    assert make_tts is not None
-    recogniser = make_stt(contexts["stt"])
-    model = make_llm(contexts["llm"])
-    voice = make_tts(contexts["tts"])
+    detector = make_vad(env)
     return Stack(
-        stt=recogniser,
-        llm=model,
-        tts=voice,
-        vad=make_vad(env),
-        stt_label=_exact(chosen["stt"].label, recogniser.model),
-        llm_label=_exact(chosen["llm"].label, model.model),
-        tts_label=_exact(chosen["tts"].label, voice.model),
+        recognisers=stt_chain(_links(agent, "stt", env, presets), detector),
+        models=llm_chain(_links(agent, "llm", env, presets)),
+        voices=tts_chain(_links(agent, "tts", env, presets)),
+        vad=detector,
     )
 
 
-def build_llm(agent: AgentConfig, env: Mapping[str, str]) -> llm.LLM[Any]:
+def build_llm(agent: AgentConfig, env: Mapping[str, str], presets: Presets) -> llm.LLM[Any]:
     """Build the language model alone, for a conversation without speech.
 
     Raises:
         ProviderError: none can be used.
     """
-    candidate = choose(agent, "llm", env)[0]
-    assert candidate.vendor.make_llm is not None
-    return candidate.vendor.make_llm(BuildContext(agent, candidate.label.model, env))
+    model: llm.LLM[Any] = _link(Wishes.of(agent), choose(agent, "llm", env, presets)[0], "llm", env).provider
+    return model
+
+
+def _links(agent: AgentConfig, layer: Layer, env: Mapping[str, str], presets: Presets) -> list[Link[Any]]:
+    """Build the candidates of a layer; one that takes over and cannot be built is left out."""
+    links: list[Link[Any]] = []
+    problems: list[ProviderError] = []
+    for candidate in choose(agent, layer, env, presets):
+        try:
+            links.append(_link(Wishes.of(agent), candidate, layer, env))
+        except ProviderError as error:
+            problems.append(error)
+    if not links:
+        raise problems[0]
+    return links
+
+
+def _link(wishes: Wishes, candidate: Candidate, layer: Layer, env: Mapping[str, str]) -> Link[Any]:
+    vendor = candidate.vendor
+    makers = {"stt": vendor.make_stt, "llm": vendor.make_llm, "tts": vendor.make_tts}
+    make: Callable[[BuildContext], Any] | None = makers[layer]
+    assert make is not None
+    try:
+        provider = make(BuildContext(wishes, candidate.label.model, env))
+    except (ValueError, TypeError) as error:  # a plugin's word on an option it does not take
+        raise ProviderError(
+            "provider_refused",
+            f"{vendor.name} cannot be used: {error}",
+            remedy="Check the options of the agent, and what the plugin's documentation asks for.",
+        ) from error
+    return Link(_exact(candidate.label, provider.model), provider)
 
 
 def preload_modules() -> list[str]:
@@ -156,33 +184,35 @@ def _exact(label: ProviderLabel, model: str) -> ProviderLabel:
     return label if model in ("", "unknown") else replace(label, model=model)
 
 
-def _parse(entry: str) -> tuple[Vendor, str | None]:
+def _parse(entry: str, env: Mapping[str, str]) -> tuple[Vendor, str | None]:
     name, _, model = entry.strip().partition(":")
-    return VENDORS.get(name) or other_vendor(name), model or None
+    if name in VENDORS:
+        return VENDORS[name], model or None
+    vendor = other_vendor(name)
+    if not is_importable(vendor.module):
+        vendor = openai.compatible_vendor(name, env) or vendor
+    return vendor, model or None
 
 
-def _model_option(agent: AgentConfig, layer: Layer) -> str | None:
-    return {
-        "stt": agent.stt_options.model,
-        "llm": agent.llm_options.model,
-        "tts": agent.tts_options.model,
-    }[layer]
-
-
-def _problem(vendor: Vendor, layer: Layer, model: str | None, env: Mapping[str, str]) -> ProviderError | None:
-    problem = vendor.problem(layer, model, env)
+def _problem(
+    vendor: Vendor, layer: Layer, model: str | None, env: Mapping[str, str], language: str
+) -> ProviderError | None:
+    problem = vendor.problem(layer, model, env, language=language)
     if problem is not None and problem.code == "provider_not_installed" and vendor.name not in VENDORS:
         near = get_close_matches(vendor.name, VENDORS, n=1)
         known = f"Did you mean {near[0]}? " if near else f"Known without a plugin: {', '.join(VENDORS)}. "
         return ProviderError(
             "provider_unknown",
             f"There is no provider {vendor.name!r} here.",
-            remedy=f"{known}Any other name needs its plugin: pip install '{vendor.package}'.",
+            remedy=f"{known}Any other name needs its plugin: pip install '{vendor.package}'; or the address of an "
+            f"OpenAI-compatible server in {vendor.name.upper().replace('-', '_')}_BASE_URL.",
         )
     return problem
 
 
-def _none_usable(layer: Layer, problems: list[ProviderError]) -> ProviderError:
+def _none_usable(layer: Layer, choice: Choice) -> ProviderError:
+    problems = choice.problems
+    where = "" if choice.source == "agent" else f" ({choice.source})"
     causes = " ".join(problem.message for problem in problems)
     remedies = " Or: ".join(dict.fromkeys(problem.remedy for problem in problems))
-    return ProviderError(problems[0].code, f"No {LAYER_TITLES[layer]} can be used: {causes}", remedy=remedies)
+    return ProviderError(problems[0].code, f"No {LAYER_TITLES[layer]} can be used{where}: {causes}", remedy=remedies)

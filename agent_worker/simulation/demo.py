@@ -59,7 +59,7 @@ async def _run(settings: Settings, output_dir: Path, console: Console, *, quiet:
     screen = Screen(console, quiet=quiet, speaking=lambda: _who_speaks(line))
     async with stage(settings, watch=screen.fact) as theatre:
         agent = theatre.catalog.agents[AGENT_NAME]
-        require_providers(agent)
+        require_providers(agent, settings)
         screen.note(_voices())
         await subscribe(settings)
         await theatre.render_speech(agent)

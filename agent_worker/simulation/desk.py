@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 
 from rich.console import Console
 
-from agent_worker.config.catalog import AgentCatalog
+from agent_worker.config.catalog import load_catalog
+from agent_worker.config.presets_file import read_presets
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.errors import ConfigError
 from agent_worker.settings import Settings, settings
@@ -35,29 +36,30 @@ async def run_desk(agent_name: str, *, text: bool) -> int:
     """
     logging.getLogger().setLevel(logging.WARNING)
     configuration = settings()
-    catalog = AgentCatalog.load(configuration.agents_dir, configuration.prompts_dir)
-    agent = catalog.agent(agent_name)
-    if agent is None:
+    catalog = load_catalog(configuration)
+    found = catalog.find_agent(agent_name)
+    if found is None:
         raise ConfigError(
             "agent_unknown",
             f"There is no agent {agent_name!r}.",
             remedy=f"Name one of: {', '.join(sorted(catalog.agents))}.",
         )
     if text:
-        return await _type(agent, configuration)
-    return await _talk(agent, configuration)
+        return await _type(found[1], configuration)
+    return await _talk(found[1], configuration)
 
 
 async def _type(agent: AgentConfig, configuration: Settings) -> int:
     # what fails is told in the conversation
     logging.getLogger("livekit.agents").setLevel(logging.CRITICAL)
-    desk = TextDesk(agent, load_tools(configuration.tools_dir), os.environ, Console())
+    presets = read_presets(configuration.presets_file)
+    desk = TextDesk(agent, load_tools(configuration.tools_dir), os.environ, presets, Console())
     await desk.run(_typed_lines())
     return 0
 
 
 async def _talk(agent: AgentConfig, configuration: Settings) -> int:
-    require_providers(agent)
+    require_providers(agent, configuration)
     sound = open_sound()
     apart = configuration.model_copy(update={"data_dir": configuration.data_dir / DESK_FOLDER, "database_url": ""})
     line = DeskLine(agent.name, sound)

@@ -15,6 +15,7 @@ from rich.console import Console
 from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import DisconnectionReason, new_call_id
+from agent_worker.domain.presets import Presets
 from agent_worker.providers.registry import build_llm
 from agent_worker.toolbox.loader import LoadedTool, bind
 
@@ -36,6 +37,7 @@ class TextDesk:
         agent: AgentConfig,
         tools: Mapping[str, LoadedTool],
         env: Mapping[str, str],
+        presets: Presets,
         console: Console,
     ) -> None:
         self.call_id = new_call_id()
@@ -43,7 +45,7 @@ class TextDesk:
         self.structured_data: dict[str, Any] = {}
         self._agent = agent
         self._console = console
-        self._model = build_llm(agent, env)
+        self._model = build_llm(agent, env, presets)
         bound = [bind(tools[ref.name], self, ref.config) for ref in agent.tools if ref.name in tools]
         self._phone_agent = PhoneAgent(instructions=agent.system_prompt, tools=[*bound])
 

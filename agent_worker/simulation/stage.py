@@ -13,7 +13,8 @@ from livekit.agents.utils import http_context
 from agent_worker.call.line import Line
 from agent_worker.call.live_call import Ending
 from agent_worker.call.services import CallServices
-from agent_worker.config.catalog import AgentCatalog
+from agent_worker.config.catalog import AgentCatalog, load_catalog
+from agent_worker.config.presets_file import read_presets
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.shipper import JournalShipper
 from agent_worker.domain.agent import AgentConfig
@@ -59,9 +60,9 @@ class Stage:
 
     async def render_speech(self, agent: AgentConfig) -> None:
         """Render the agent's known sentences, as a worker does before calls come in."""
-        stack = build_stack(agent, self.services.env)
-        for text in self.services.speech.missing(agent, str(stack.tts_label)):
-            await self.services.speech.render(stack.tts, agent, str(stack.tts_label), text)
+        stack = build_stack(agent, self.services.env, self.services.presets)
+        for text in self.services.speech.missing(agent, stack.own_voice_label):
+            await self.services.speech.render(stack, agent, text)
         await stack.aclose()
 
 
@@ -76,8 +77,9 @@ async def stage(settings: Settings, *, watch: Watcher | None = None) -> AsyncIte
         ConfigErrors: an agent file, prompt or tool is wrong.
         ProviderError: an agent has no usable provider.
     """
+    settings = settings.model_copy(update={"control_url": ""})  # a call without LiveKit stays in this process
     services = await asyncio.to_thread(make_services, settings)
-    catalog = AgentCatalog.load(settings.agents_dir, settings.prompts_dir)
+    catalog = load_catalog(settings)
     control = EmbeddedControlPlane(settings, catalog)
     shipper = JournalShipper(
         settings.journal_dir,
@@ -97,9 +99,9 @@ async def stage(settings: Settings, *, watch: Watcher | None = None) -> AsyncIte
         await control.aclose()
 
 
-def require_providers(agent: AgentConfig) -> None:
+def require_providers(agent: AgentConfig, settings: Settings) -> None:
     """Raise the first `ProviderError` that keeps the agent from taking a call."""
-    problems: list[ProviderError] = check_stack(agent, os.environ)
+    problems: list[ProviderError] = check_stack(agent, os.environ, read_presets(settings.presets_file))
     if problems:
         raise problems[0]
 
@@ -111,8 +113,8 @@ class _Watched:
         self._control = control
         self._watch = watch
 
-    async def open_call(self, offer: CallOffer) -> CallPlan | CallRefusal:
-        return await self._control.open_call(offer)
+    async def open_call(self, offer: CallOffer, *, budget_seconds: float) -> CallPlan | CallRefusal:
+        return await self._control.open_call(offer, budget_seconds=budget_seconds)
 
     async def record(self, facts: Sequence[Fact]) -> None:
         await self._control.record(facts)

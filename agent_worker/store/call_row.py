@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from agent_worker.domain.call import CallStatus, Direction, final_status
-from agent_worker.domain.fact import CallAnswered, CallEnded, CallOpened, Fact
+from agent_worker.domain.fact import CallAnswered, CallEnded, CallOpened, CallPlanned, Fact
 
 PROVISIONAL = -1
 """Sequence number of facts that no journal holds: the sweeper's verdict on a call it heard no more of."""
 
+_PLANNED_FIELDS = {"agent_id", "language", "pipeline_config", "provenance", "metadata"}
 _ENDED_FIELDS = {"disconnection_reason", "failure_cause", "sip_status_code", "sip_status", "structured_data"}
 
 
@@ -52,6 +53,8 @@ def changed_call(row: Mapping[str, Any], facts: Sequence[Fact]) -> dict[str, Any
         match fact:
             case CallOpened() if after["room_name"] is None:
                 after |= _opened(fact)
+            case CallPlanned():
+                after |= fact.model_dump(mode="json", include=_PLANNED_FIELDS)
             case CallAnswered():
                 after["answered_at"] = min(after["answered_at"] or fact.at, fact.at)
             case CallEnded() if _is_better_end(after["ended_by"], fact):

@@ -128,7 +128,7 @@ def new_branch() -> str:
 
 def digest_credentials(challenge: str, method: str, uri: str, username: str, password: str) -> str:
     """Return the Authorization value that answers a Digest challenge (MD5, with or without qop=auth)."""
-    fields = {key: quoted or bare for key, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', challenge)}
+    fields = _fields(challenge)
     realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
     first = _md5(f"{username}:{realm}:{password}")
     second = _md5(f"{method}:{uri}")
@@ -142,6 +142,18 @@ def digest_credentials(challenge: str, method: str, uri: str, username: str, pas
     if "opaque" in fields:
         value += f', opaque="{fields["opaque"]}"'
     return f'{value}, response="{answer}"'
+
+
+def credentials_match(value: str, method: str, username: str, password: str) -> bool:
+    """Return whether an Authorization value without qop answers its challenge with this user and password."""
+    fields = _fields(value)
+    first = _md5(f"{username}:{fields.get('realm', '')}:{password}")
+    second = _md5(f"{method}:{fields.get('uri', '')}")
+    return fields.get("response") == _md5(f"{first}:{fields.get('nonce', '')}:{second}")
+
+
+def _fields(value: str) -> dict[str, str]:
+    return {key: quoted or bare for key, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', value)}
 
 
 def _md5(text: str) -> str:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from agent_worker.testing.rtp import RtpStream
 from agent_worker.testing.sip_call import SipCall
 from agent_worker.testing.sip_dialog import Address, SipDialog
-from agent_worker.testing.sip_message import SipMessage, header_uri, uri_address, uri_user
+from agent_worker.testing.sip_message import (
+    SipMessage,
+    credentials_match,
+    header_uri,
+    uri_address,
+    uri_user,
+)
 from agent_worker.testing.sip_policies import Answer, CallFailed, ReferPolicy
 
 __all__ = ["Answer", "CallFailed", "ReferPolicy", "SipCall", "SipPhone"]
@@ -70,10 +76,15 @@ class SipPhone(asyncio.DatagramProtocol):
         *,
         from_: str = "+15559999",
         display_name: str = "",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         auth: tuple[str, str] | None = None,
     ) -> SipCall:
-        """Send INVITE and return the call, ringing or not; `auth` is user and password."""
+        """Send INVITE and return the call, ringing or not.
+
+        Args:
+            headers: extra headers; pairs, where one is sent several times.
+            auth: user and password.
+        """
         name = f'"{display_name}" ' if display_name else ""
         host, port = self._server
         target = f"sip:{number}@{host}:{port}"
@@ -92,7 +103,7 @@ class SipPhone(asyncio.DatagramProtocol):
             dialog=dialog,
             media=await RtpStream.open(self._host),
             auth=auth,
-            extra_headers=tuple((headers or {}).items()),
+            extra_headers=tuple(headers.items()) if isinstance(headers, Mapping) else tuple(headers or ()),
             refer_policy=self._refer_policy,
         )
         self._calls[dialog.call_id] = call
@@ -136,6 +147,8 @@ class SipPhone(asyncio.DatagramProtocol):
         elif message.is_response or message.method == "ACK":
             return
         elif message.method == "INVITE":
+            if self._challenged(message, source):
+                return
             if message.call_id not in self.ringing:
                 self.ringing.add(message.call_id)
                 task = asyncio.get_running_loop().create_task(self._open_incoming(message, source))
@@ -146,9 +159,26 @@ class SipPhone(asyncio.DatagramProtocol):
         else:
             self._send(message.respond(481, "Call Does Not Exist", tag=secrets.token_hex(4)), source)
 
+    def _challenged(self, invite: SipMessage, source: Address) -> bool:
+        """Ask an INVITE for its password, or refuse a wrong one; False where it may come in."""
+        auth = self._answers.get(_dialled(invite), self._default_answer).auth
+        if auth is None:
+            return False
+        credentials = invite.header("Proxy-Authorization")
+        if credentials and credentials_match(credentials, "INVITE", *auth):
+            return False
+        if credentials:
+            refusal = invite.respond(403, "Forbidden", tag=secrets.token_hex(4))
+        else:
+            challenge = f'Digest realm="phone", nonce="{secrets.token_hex(8)}", algorithm=MD5'
+            extra = (("Proxy-Authenticate", challenge),)
+            refusal = invite.respond(407, "Proxy Authentication Required", tag=secrets.token_hex(4), extra=extra)
+        self._send(refusal, source)
+        return True
+
     async def _open_incoming(self, invite: SipMessage, source: Address) -> None:
         contact = header_uri(invite.header("Contact"))
-        number = uri_user(header_uri(invite.start_line.split(" ")[1]))
+        number = _dialled(invite)
         dialog = SipDialog(
             send=self._send,
             contact=f"sip:{number}@{self._host}:{self.port}",
@@ -172,3 +202,7 @@ class SipPhone(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """Ignore ICMP errors: requests time out by themselves."""
+
+
+def _dialled(invite: SipMessage) -> str:
+    return uri_user(header_uri(invite.start_line.split(" ")[1]))

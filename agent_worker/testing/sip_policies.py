@@ -29,6 +29,8 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     play: Pcm | None = None
     """What is said at pickup, 8 kHz."""
+    auth: tuple[str, str] | None = None
+    """User and password the caller must give; without, or with others, it is refused."""
 
 
 @dataclass(frozen=True)

@@ -223,8 +223,8 @@ class LiveKitStack:
         trunk = api.SIPInboundTrunkInfo(
             name=f"trunk {numbers[0]}",
             numbers=list(numbers),
-            include_headers=api.SIPHeaderOptions.SIP_X_HEADERS,
-            headers_to_attributes={"Diversion": "call.diversion"},
+            include_headers=api.SIPHeaderOptions.SIP_ALL_HEADERS,
+            headers_to_attributes={"Diversion": "call.diversion", "History-Info": "call.history-info"},
         )
         if auth is not None:
             trunk.auth_username, trunk.auth_password = auth

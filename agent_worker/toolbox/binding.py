@@ -27,8 +27,19 @@ CALL_OVER = "The call is over."
 BoundTool = RawFunctionTool[Any, Any]
 
 
-def bind(tool: LoadedTool, control: ToolsCall, config: Mapping[str, Any]) -> BoundTool:
+def bind(
+    tool: LoadedTool,
+    control: ToolsCall,
+    config: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    description: str | None = None,
+) -> BoundTool:
     """Return the tool for one call; calls at once each bind their own and share nothing.
+
+    Args:
+        name: what the model calls it, where that is not the function's own name.
+        description: what the model reads, where that is not the function's docstring.
 
     The model is told what went wrong in words it may pass on; details go to the log, without arguments.
     """
@@ -53,8 +64,8 @@ def bind(tool: LoadedTool, control: ToolsCall, config: Mapping[str, Any]) -> Bou
         return ToolResult(text, reply_required=not tool.meta.ends_turn)
 
     schema = {
-        "name": tool.name,
-        "description": tool.signature.description,
+        "name": name or tool.name,
+        "description": description or tool.signature.description,
         "parameters": tool.signature.parameters_for(config),
     }
     return function_tool(run, raw_schema=schema)

@@ -18,6 +18,7 @@ from agent_worker.errors import SettingsError
 from agent_worker.settings import Settings
 
 PREFIX = "whsec_"
+FROM_ENVIRONMENT = "env:"
 SECRET_FILE = "webhook-secret"
 
 
@@ -49,8 +50,15 @@ class WebhookSigner:
 
 
 def body_of(payload: Mapping[str, Any]) -> bytes:
-    """Return the payload as the bytes that are signed and sent."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return the payload as the bytes that are signed and sent; half a surrogate pair, which UTF-8 lacks, is a `?`."""
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def secret_value(written: str, env: Mapping[str, str]) -> str | None:
+    """Return a secret as configured, or of `env:NAME` the variable's value; None where that is missing or empty."""
+    if not written.startswith(FROM_ENVIRONMENT):
+        return written
+    return env.get(written.removeprefix(FROM_ENVIRONMENT).strip(), "").strip() or None
 
 
 def new_secret() -> str:

@@ -70,18 +70,24 @@ class Rig:
         env: Mapping[str, str] | None = None,
         numbers: Sequence[str] | None = None,
         metadata: str = "",
+        route: bool = True,
     ) -> AsyncIterator[WorkerProcess]:
-        """Run a worker whose agents answer their numbers (or `numbers`); its trunk and rule go with it."""
+        """Run a worker whose agents answer their numbers (or `numbers`); its trunk and rule go with it.
+
+        Args:
+            route: False makes neither trunk nor rule.
+        """
         content = list(agents) or [self.agent(numbers=[self.next_number()])]
         answered = list(numbers) if numbers is not None else [n for a in content for n in a.get("numbers", [])]
         name = f"phone-agent-{answered[0][1:]}"
         worker = WorkerProcess(folder, self.stack.env | self.providers.env | dict(env or {}), content, agent_name=name)
-        inbound = await self.stack.route_number(answered, name, metadata=metadata)
+        inbound = await self.stack.route_number(answered, name, metadata=metadata) if route else None
         try:
             async with worker:
                 yield worker
         finally:
-            await self.stack.forget_number(inbound)
+            if inbound is not None:
+                await self.stack.forget_number(inbound)
 
     @asynccontextmanager
     async def phone(self) -> AsyncIterator[SipPhone]:

@@ -107,8 +107,8 @@ class Unreliable:
         self.failures = 0
         self.renewed: list[tuple[str, ...]] = []
 
-    async def open_call(self, offer: CallOffer) -> CallPlan | CallRefusal:
-        return await self._control.open_call(offer)
+    async def open_call(self, offer: CallOffer, *, budget_seconds: float) -> CallPlan | CallRefusal:
+        return await self._control.open_call(offer, budget_seconds=budget_seconds)
 
     async def record(self, facts: Sequence[Fact]) -> None:
         error = self._fails(facts)

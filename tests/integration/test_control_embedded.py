@@ -64,13 +64,13 @@ async def _deliveries(control: EmbeddedControlPlane) -> list[dict[str, Any]]:
 async def test_a_call_is_opened_with_the_database_out_of_reach(tmp_path: Path) -> None:
     """Answering needs agents and nothing else: no file of a database is made or asked for."""
     (tmp_path / "file").write_text("in the way")
-    agent = AgentConfig(name="front-desk", numbers=["+12015550199"])
+    agent = AgentConfig(name="front-desk", system_prompt="You help.", numbers=["+12015550199"])
     settings = Settings(data_dir=tmp_path / "file" / "no-folder")
     control = EmbeddedControlPlane(settings, AgentCatalog.of([agent]))
-    plan = await control.open_call(OFFER)
+    plan = await control.open_call(OFFER, budget_seconds=4)
     assert isinstance(plan, CallPlan)
     assert plan.agent_id == "front-desk"
-    refusal = await control.open_call(OFFER.model_copy(update={"dialed_number": "+12015550100"}))
+    refusal = await control.open_call(OFFER.model_copy(update={"dialed_number": "+12015550100"}), budget_seconds=4)
     assert isinstance(refusal, CallRefusal)
     assert refusal.reason is DisconnectionReason.UNKNOWN_NUMBER
     await control.aclose()
@@ -83,11 +83,11 @@ async def test_agents_are_read_from_the_settings_folders(tmp_path: Path) -> None
     file = agents / "desk.yaml"
     file.write_text('name: desk\nsystemPrompt: You help.\nnumbers: ["+12015550199"]\n')
     settings = Settings(data_dir=tmp_path, agents_dir=agents, prompts_dir=tmp_path)
-    plan = await EmbeddedControlPlane(settings).open_call(OFFER)
+    plan = await EmbeddedControlPlane(settings).open_call(OFFER, budget_seconds=4)
     assert isinstance(plan, CallPlan)
     file.write_text("nmae: desk\n")
     with pytest.raises(ControlPlaneError, match=r"desk\.yaml") as error:
-        await EmbeddedControlPlane(settings).open_call(OFFER)
+        await EmbeddedControlPlane(settings).open_call(OFFER, budget_seconds=4)
     assert not error.value.retryable
 
 
@@ -101,7 +101,7 @@ def test_a_job_process_loads_no_database_code(root: Path) -> None:
         "from agent_worker.domain.call import CallOffer\n"
         "offer = CallOffer(call_id='c', direction='inbound', room_name='r')\n"
         "control = EmbeddedControlPlane(Settings(), AgentCatalog.of([]))\n"
-        "print(type(asyncio.run(control.open_call(offer))).__name__)\n"
+        "print(type(asyncio.run(control.open_call(offer, budget_seconds=4))).__name__)\n"
         "print(sorted(name for name in ('sqlalchemy', 'alembic', 'aiosqlite') if name in sys.modules))\n"
     )
     out = subprocess.run(

@@ -61,8 +61,8 @@ async def test_half_a_line_of_a_live_writer_waits_for_the_other_half(rig: Rig) -
 
 async def test_a_torn_last_line_of_a_dead_writer_is_put_aside_and_the_call_ended(rig: Rig) -> None:
     """What was whole is delivered, what was torn is kept for a person, and the call is `worker_lost`."""
-    facts = whole_call().facts[:7]
-    torn = encode(whole_call().facts[8])[:40]
+    facts = whole_call().facts[:8]
+    torn = encode(whole_call().facts[9])[:40]
     rig.write(facts, tail=torn)
     async with rig.shipping():
         detail = await rig.ended()

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "agent_worker").rglob("*.py")) + sorted((ROOT / "tools").glob("*.py"))
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
-LIVEKIT_HOMES = {"worker", "host", "call", "providers", "toolbox", "telephony", "simulation", "testing"}
+LIVEKIT_HOMES = {"worker", "host", "call", "providers", "toolbox", "telephony", "simulation", "testing", "doctor"}
 NAMES_THAT_SAY_NOTHING = {
     "utils",
     "util",

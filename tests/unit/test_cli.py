@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from agent_worker.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["start", "dev", "console", "demo", "check", "migrate", "version"]
+COMMANDS = ["start", "dev", "console", "demo", "check", "provision", "migrate", "version"]
 
 AGENT = "name: desk\nsystemPrompt: Be kind.\nnumbers: ['+12015550123']\ntools: [end_call]\n"
 KEYS = {
@@ -194,6 +194,45 @@ def test_check_tells_all_mistakes_at_once(desk: Path) -> None:
     assert shown.returncode == 2
     for name in ("LIVEKIT_URL", "DEEPGRAM_API_KEY", "OPENAI_API_KEY", "CARTESIA_API_KEY"):
         assert name in told
+
+
+TELEPHONY = """\
+sipConnections:
+  - {name: carrier, address: sip.example, usernameEnv: SIP_USER, passwordEnv: SIP_PASSWORD}
+numbers:
+  - {e164: "+12015550123", agentId: desk}
+"""
+
+
+@pytest.mark.parametrize(
+    ("telephony", "env", "code", "told"),
+    [
+        (TELEPHONY, {}, 2, ["error: LIVEKIT_URL and LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set."]),
+        (TELEPHONY, KEYS, 2, ["error: SIP_USER and SIP_PASSWORD are not set. A SIP connection of telephony.yaml"]),
+        ("", KEYS, 2, ["error: +12015550123 is on no SIP connection", "error:   sipConnections:"]),
+        ("numbers: [{e164: '+12'}]\n", KEYS, 2, ["error: telephony.yaml:1: '+12' is not a phone number."]),
+        (
+            TELEPHONY,
+            KEYS | {"SIP_USER": "u", "SIP_PASSWORD": "hunter2", "LIVEKIT_URL": "ws://127.0.0.1:9"},
+            1,
+            ["error: LiveKit cannot be reached: "],
+        ),
+    ],
+)
+def test_provision_tells_what_is_missing(
+    desk: Path, telephony: str, env: dict[str, str], code: int, told: list[str]
+) -> None:
+    """One sentence for each mistake, the right exit code, no trace and no secret."""
+    if telephony:
+        (desk / "telephony.yaml").write_text(telephony, encoding="utf-8")
+
+    shown = run("provision", cwd=desk, **env)
+
+    assert (shown.returncode, shown.stdout) == (code, ""), shown.stderr
+    for sentence in told:
+        assert sentence in shown.stderr
+    assert all(line.startswith("error: ") for line in shown.stderr.splitlines())
+    assert "hunter2" not in shown.stderr
 
 
 def test_migrate_makes_the_tables(desk: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from google.protobuf import json_format
-from livekit import api
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
@@ -19,6 +16,7 @@ from agent_worker.config.agent_files import read_agent_file
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.settings import Settings
+from agent_worker.telephony.desired import desired_state
 from agent_worker.toolbox.loader import load_tools
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,26 +142,21 @@ async def test_the_tool_of_the_docs_is_a_tool(tmp_path: Path) -> None:
     assert set(written["config"]["hours"]) < set(tool.signature.parameters["properties"]["day"]["enum"])
 
 
-def test_the_trunk_and_the_rule_are_what_livekit_reads() -> None:
-    """The two files of deploy/ are valid requests, and the rule is bound to a trunk and names our agent."""
-    trunk = json_format.Parse(
-        (ROOT / "deploy" / "inbound-trunk.json").read_text(encoding="utf-8"),
-        api.CreateSIPInboundTrunkRequest(),
-    )
-    rule = json_format.Parse(
-        (ROOT / "deploy" / "dispatch-rule.json").read_text(encoding="utf-8"),
-        api.CreateSIPDispatchRuleRequest(),
-    )
+def test_the_example_numbers_bring_calls_to_the_example_agent() -> None:
+    """deploy/telephony.example.yaml, with the agents that ship, gives LiveKit a trunk and a rule for the agent's number."""
+    example = ROOT / "deploy" / "telephony.example.yaml"
+    catalog = AgentCatalog.load(ROOT / "agents", ROOT / "prompts", example)
+    name = Settings.model_fields["agent_name"].default
+    numbers = [entry.config for entry in catalog.numbers.values()]
 
-    assert (
-        list(trunk.trunk.numbers) == AgentCatalog.load(ROOT / "agents", ROOT / "prompts").agents["front-desk"].numbers
-    )
-    assert trunk.trunk.allowed_addresses
-    assert rule.dispatch_rule.trunk_ids
-    assert [agent.agent_name for agent in rule.dispatch_rule.room_config.agents] == [
-        Settings.model_fields["agent_name"].default
-    ]
-    assert json.loads((ROOT / "deploy" / "dispatch-rule.json").read_text(encoding="utf-8"))
+    wanted = desired_state(numbers, catalog.connections.values(), agent_name=name, env={})
+    rule = wanted.rule(["ST_1"])
+
+    assert set(catalog.agents["front-desk"].numbers) <= set(wanted.inbound["carrier"].numbers)
+    assert wanted.inbound["carrier"].allowed_addresses
+    assert wanted.outbound["carrier"].address == "sip.carrier.example"
+    assert rule is not None
+    assert [agent.agent_name for agent in rule.room_config.agents] == [name]
 
 
 def test_the_constraints_are_names_and_versions() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent_worker.call.idle import IdleLadder
-from agent_worker.domain.agent import IdleRePrompts
+from agent_worker.domain.turns import IdleRePrompts
 from tests.virtual_time import run_virtually
 
 CONFIG = IdleRePrompts(delay_ms=5_000, max_prompts=2, messages=["one", "two"], goodbye="bye")

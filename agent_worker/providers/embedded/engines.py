@@ -33,18 +33,19 @@ def installed_engine(wanted: str = "auto") -> str | None:
     return None
 
 
-def known_voice(engine: str, voice: str | None) -> str:
+def known_voice(engine: str, voice: str | None, language: str = "en") -> str:
     """Return the voice where the engine has it, else its default: flite takes unknown names for files."""
     if engine == "flite":
         return voice if voice in FLITE_VOICES else DEFAULT_VOICE
-    return "en-us"
+    return "en-us" if language == "en" else language.lower()
 
 
-async def speak(engine: str, text: str, *, voice: str | None = None, speed: float = 1.0) -> bytes:
+async def speak(engine: str, text: str, *, voice: str | None = None, speed: float = 1.0, language: str = "en") -> bytes:
     """Return the text as speech: 16-bit mono PCM at 16 kHz.
 
     Args:
         speed: 1.0 is the engine's own.
+        language: BCP 47 tag; flite speaks English whatever it is.
 
     Raises:
         EngineError: the engine failed, gave nothing, or took longer than 10 s.
@@ -57,7 +58,7 @@ async def speak(engine: str, text: str, *, voice: str | None = None, speed: floa
             command += ["-f", "/dev/stdin", "-o", file.name]
         else:
             rate = str(round(ESPEAK_WORDS_PER_MINUTE * speed))
-            command = ["espeak-ng", "--stdin", "-v", known_voice(engine, voice), "-s", rate, "-w", file.name]
+            command = ["espeak-ng", "--stdin", "-v", known_voice(engine, voice, language), "-s", rate, "-w", file.name]
         # without a line end flite leaves out the last word of a text of several sentences
         await _run(command, " ".join(text.split()) + "\n")
         return _from_first_sound(await asyncio.to_thread(_read_wave, Path(file.name)))

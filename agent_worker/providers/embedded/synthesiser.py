@@ -26,11 +26,16 @@ class EmbeddedTTS(tts.TTS[Any]):
         engine: `flite`, `espeak-ng` or `clips`.
     """
 
-    def __init__(self, *, engine: str = "auto", voice: str | None = None, speed: float = 1.0) -> None:
+    def __init__(
+        self, *, engine: str = "auto", voice: str | None = None, speed: float = 1.0, language: str = "en"
+    ) -> None:
         super().__init__(capabilities=tts.TTSCapabilities(streaming=False), sample_rate=SAMPLE_RATE, num_channels=1)
+        if engine == "auto" and not language.startswith("en"):
+            engine = "espeak-ng"  # flite and the recorded sentences are English
         self.engine = installed_engine(engine) or "clips"
         self._voice = voice
         self._speed = speed
+        self._language = language
         self._clips = ClipLibrary(CLIPS_FOLDER)
         if self.engine == "clips" and engine != "clips":
             logger.info(NOTICE)
@@ -58,7 +63,7 @@ class EmbeddedTTS(tts.TTS[Any]):
             EngineError: the synthesiser failed.
         """
         if self.engine != "clips":
-            return await speak(self.engine, text, voice=self._voice, speed=self._speed)
+            return await speak(self.engine, text, voice=self._voice, speed=self._speed, language=self._language)
         recorded = await asyncio.to_thread(self._clips.pcm, text)
         if recorded is None:
             logger.warning("a sentence has no recorded voice", extra={"characters": len(text)})

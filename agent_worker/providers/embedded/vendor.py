@@ -37,13 +37,16 @@ def make_tts(context: BuildContext) -> tts.TTS[Any]:
 
     return EmbeddedTTS(
         engine=context.model or "auto",
-        voice=context.agent.voice,
-        speed=context.agent.tts_options.speed or 1.0,
+        voice=context.wishes.voice,
+        speed=context.wishes.tts.speed or 1.0,
+        language=context.wishes.language,
     )
 
 
-def model_problem(layer: Layer, model: str | None) -> ProviderError | None:
-    """Return why this model cannot be used, or None."""
+def model_problem(layer: Layer, model: str | None, language: str) -> ProviderError | None:
+    """Return why this model cannot be used for calls in this language, or None."""
+    if not language.startswith("en") and (problem := _language_problem(layer, model, language)):
+        return problem
     try:
         if layer == "stt":
             find_data_file("phrases", model)
@@ -58,6 +61,22 @@ def model_problem(layer: Layer, model: str | None) -> ProviderError | None:
     except ProviderError as problem:
         return problem
     return None
+
+
+def _language_problem(layer: Layer, model: str | None, language: str) -> ProviderError | None:
+    from agent_worker.providers.embedded.engines import installed_engine
+
+    if layer == "stt":
+        can, remedy = False, "Use a recogniser of that language, such as deepgram."
+    else:
+        can = layer == "llm" or (model in (None, "auto", "espeak-ng") and installed_engine("espeak-ng") is not None)
+        remedy = "Run: apt install espeak-ng, and use embedded:espeak-ng."
+    if can:
+        return None
+    does = "hears" if layer == "stt" else "speaks"
+    return ProviderError(
+        "provider_language_unknown", f"embedded {does} English only here, and the call is in {language}.", remedy=remedy
+    )
 
 
 VENDOR = Vendor(

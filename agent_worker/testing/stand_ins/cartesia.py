@@ -53,6 +53,7 @@ class CartesiaStandIn(StandIn):
         super().__init__(sightings, delay_ms=delay_ms)
         self.speed = speed
         self.voice = voice
+        self.voices: list[str] = []  # ids asked for, in the order of the requests
         self._number = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -72,6 +73,7 @@ class CartesiaStandIn(StandIn):
     async def _bytes(self, request: web.Request) -> web.StreamResponse:
         received = time.monotonic()
         body = await request.json()
+        self._note_voice(body)
         self._number += 1
         connection = f"bytes-{self._number}"
         self.sightings.note(self.service, "first_text", connection, body["transcript"], at=received)
@@ -108,6 +110,10 @@ class CartesiaStandIn(StandIn):
             await asyncio.gather(*tasks, return_exceptions=True)
         return socket
 
+    def _note_voice(self, body: Mapping[str, Any]) -> None:
+        voice = body.get("voice")
+        self.voices.append(str(voice.get("id", "")) if isinstance(voice, Mapping) else "")
+
     def _take(self, socket: web.WebSocketResponse, contexts: dict[str, _Context], body: Mapping[str, Any]) -> None:
         name = str(body.get("context_id", ""))
         if body.get("cancel"):
@@ -118,6 +124,7 @@ class CartesiaStandIn(StandIn):
         context = contexts.get(name)
         if context is None:
             context = contexts[name] = _Context(name)
+            self._note_voice(body)
             context.task = asyncio.get_running_loop().create_task(self._speak(socket, context, dict(body)))
             self.sightings.note(self.service, "first_text", name, str(body.get("transcript", "")).strip())
         transcript = str(body.get("transcript", ""))

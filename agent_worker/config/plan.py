@@ -1,0 +1,211 @@
+"""How a call is configured: the layers of its number, agent and dispatch, with the webhook's reply on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent_worker.config.catalog import AgentCatalog
+from agent_worker.config.forwarding import Forwarding, forwarded_from
+from agent_worker.config.number_template import fill_tokens
+from agent_worker.config.numbers import to_e164
+from agent_worker.config.overrides import Overrides, is_config_key, read_overrides
+from agent_worker.config.resolve import (
+    Layer,
+    LayerName,
+    Resolved,
+    agent_layer,
+    default_layer,
+    resolve,
+    without_secrets,
+)
+from agent_worker.config.routing import AGENT_KEYS, Route, find_route
+from agent_worker.config.system_variables import system_values
+from agent_worker.config.texts import render_texts
+from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, DisconnectionReason, PlanEvent
+from agent_worker.domain.lifecycle_hook import LifecycleHook, LifecycleHooks
+from agent_worker.settings import Settings
+
+JUNK_METADATA = "_ignored"
+"""Key under which a reader of job metadata notes that it could not be read at all."""
+
+IGNORED = "ignored_job_metadata"
+"""Key of the call's metadata under which unusable job metadata is listed, for the operator."""
+
+TEXT_KEYS = ("systemPrompt", "firstMessage", "system_prompt", "first_message")
+_HIDDEN_KEYS = ("webhooks", "description", "toolSecrets")
+_DISPATCH_KEYS = frozenset({*AGENT_KEYS, "pipelineConfig", "pipeline_config", "metadata", "callId", "call_id"})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A call's configuration before a webhook is asked.
+
+    Attributes:
+        layers: lowest first, without `pre_call`.
+        tokens: what a number's template may name: `callerNumber`, `dialedNumber`, `forwardedFromNumber`.
+        hook: the webhook to ask before the call is answered.
+    """
+
+    offer: CallOffer
+    route: Route
+    layers: tuple[Layer, ...]
+    ignored: tuple[str, ...]
+    tokens: Mapping[str, str | None]
+    forwarding: Forwarding
+    hook: LifecycleHook | None
+
+
+def draft(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> Draft | CallRefusal:
+    """Return all that files, rows and the dispatch say of the call, or why nobody takes it."""
+    route = find_route(offer, catalog, settings)
+    if isinstance(route, CallRefusal):
+        return route
+    forwarding = forwarded_from(offer.attributes, offer.job_metadata, offer.dialed_number)
+    tokens = {
+        "callerNumber": to_e164(offer.caller_number),
+        "dialedNumber": to_e164(offer.dialed_number) or offer.dialed_number,
+        "forwardedFromNumber": forwarding.number,
+    }
+    ignored = list(route.ignored)
+    layers = [default_layer()]
+    template = route.number.config.dispatch_metadata_template if route.number else None
+    if template:
+        # both texts are filled in later: as Liquid where variables are in play, which a filled-in text must not be
+        layers.append(_template_layer(fill_tokens(template, tokens, verbatim=TEXT_KEYS), ignored))
+    if route.agent is not None:
+        layers.append(agent_layer(route.agent))
+    layers.append(_dispatch_layer(offer, ignored))
+    hooks = resolve(layers).values.get("webhooks")
+    hook = LifecycleHooks.model_validate(hooks).pre_call if hooks else None
+    return Draft(offer, route, tuple(layers), tuple(ignored), tokens, forwarding, hook)
+
+
+def finish(
+    prepared: Draft,
+    pre_call: Overrides | None,
+    catalog: AgentCatalog,
+    settings: Settings,
+    *,
+    now: datetime,
+    events: tuple[PlanEvent, ...] = (),
+) -> CallPlan | CallRefusal:
+    """Return the plan: every layer merged, both texts rendered, and where each value comes from."""
+    layers = list(prepared.layers)
+    if pre_call is not None:
+        layers.append(Layer("pre_call", pre_call.values))
+    resolved = resolve(layers)
+    route, offer = prepared.route, prepared.offer
+    name = route.agent.name if route.agent else _name_of(prepared)
+    if not str(resolved.values.get("systemPrompt", "")).strip():
+        return _nothing_to_say(prepared, settings, events)
+    system = system_values(
+        call_id=offer.call_id,
+        direction=offer.direction.value,
+        caller_number=offer.caller_number,
+        dialed_number=offer.dialed_number,
+        forwarded_from_number=prepared.forwarding.number,
+        timezone=str(resolved.values["timezone"]),
+        now=now,
+    )
+    texts, text_events = render_texts(resolved, system=system, tokens=prepared.tokens, includes=catalog.prompts)
+    values = {**resolved.values, **texts}
+    agent = AgentConfig.model_validate({**values, "name": name, "webhooks": {}})
+    shown = {key: value for key, value in values.items() if key not in _HIDDEN_KEYS}
+    metadata = _metadata(prepared, values.get("metadata", {}), agent.webhook_tags)
+    return CallPlan(
+        organization_id=settings.organization_id,
+        agent_id=route.agent_id,
+        agent=agent,
+        pipeline_config={**without_secrets(shown), "name": name, "kind": "cascade", "agentId": route.agent_id},
+        provenance={
+            **{key: origin for key, origin in resolved.provenance.items() if key.split(".")[0] not in _HIDDEN_KEYS},
+            "name": "agent" if route.agent else "number",
+            "kind": "default",
+            "agentId": route.routed_by,
+        },
+        metadata=without_secrets(metadata),
+        events=(*events, *text_events),
+    )
+
+
+def resolved_layers(prepared: Draft, pre_call: Overrides | None = None) -> Resolved:
+    """Return the values in force before their texts are rendered."""
+    above = [Layer("pre_call", pre_call.values)] if pre_call is not None else []
+    return resolve([*prepared.layers, *above])
+
+
+def _template_layer(template: Mapping[str, Any], ignored: list[str]) -> Layer:
+    return _layer("number", template, ignored, unknown_is_metadata=True)
+
+
+def _dispatch_layer(offer: CallOffer, ignored: list[str]) -> Layer:
+    """Return what a dispatch says: `pipelineConfig`, `metadata`; its other keys are metadata too."""
+    job = offer.job_metadata
+    if JUNK_METADATA in job:
+        ignored.append(str(job[JUNK_METADATA]))
+    raw: dict[str, Any] = {}
+    for key in ("pipeline_config", "pipelineConfig"):
+        pipeline = job.get(key, {})
+        if isinstance(pipeline, Mapping):
+            raw |= pipeline
+        else:
+            ignored.append(f"{key}: must be an object, is {type(pipeline).__name__}")
+    layer = _layer("per_call", raw, ignored, unknown_is_metadata=False)
+    free = {key: value for key, value in job.items() if key not in _DISPATCH_KEYS and key != JUNK_METADATA}
+    for key in [key for key in free if is_config_key(key)]:
+        ignored.append(f"{key}: belongs under pipelineConfig")
+        del free[key]
+    given = job.get("metadata", {})
+    if not isinstance(given, Mapping):
+        ignored.append(f"metadata: must be an object, is {type(given).__name__}")
+        given = {}
+    metadata = {**free, **(layer.values.get("metadata") or {}), **given}
+    return Layer("per_call", {**layer.values, "metadata": metadata} if metadata else layer.values)
+
+
+def _layer(name: LayerName, raw: Mapping[str, Any], ignored: list[str], *, unknown_is_metadata: bool) -> Layer:
+    read = read_overrides(raw, name)
+    ignored += [f"{name}: {sentence}" for sentence in read.wrong.values()]
+    ignored += [f"{name}: {key} cannot be set here" for key in read.ignored]
+    values = dict(read.values)
+    if unknown_is_metadata:
+        if read.unknown:
+            values["metadata"] = {**read.unknown, **(values.get("metadata") or {})}
+    else:
+        ignored += [f"{name}: there is no key {key!r}" for key in read.unknown]
+    return Layer(name, values)
+
+
+def _metadata(prepared: Draft, metadata: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, Any]:
+    known: dict[str, Any] = {**metadata, "routed_by": prepared.route.routed_by}
+    if prepared.forwarding.number is not None:
+        known["forwardedFromNumber"] = prepared.forwarding.number
+    if tags:
+        known["webhookTags"] = dict(tags)
+    if prepared.route.number is not None:
+        known["phone_number_id"] = prepared.route.number.id
+    if prepared.ignored:
+        known[IGNORED] = list(prepared.ignored)
+    return known
+
+
+def _name_of(prepared: Draft) -> str:
+    number = prepared.route.number
+    assert number is not None, "a route has an agent or a number"
+    return number.config.label or number.config.e164
+
+
+def _nothing_to_say(prepared: Draft, settings: Settings, events: tuple[PlanEvent, ...]) -> CallRefusal:
+    where = "The agent has" if prepared.route.agent else "The number's dispatchMetadataTemplate has"
+    return CallRefusal(
+        organization_id=settings.organization_id,
+        reason=DisconnectionReason.CONFIG_ERROR,
+        sentence=AgentConfig(name="-").fallbacks.goodbye,
+        detail=f"{where} no systemPrompt, and neither the dispatch nor the pre-call webhook gave one.",
+        agent_id=prepared.route.agent_id,
+        events=events,
+    )

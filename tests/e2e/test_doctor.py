@@ -1,0 +1,484 @@
+"""`doctor` on a healthy installation and on broken ones: each break is named, with what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+from livekit import api
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from agent_worker.call.speech_cache import bundled
+from agent_worker.config.catalog import load_catalog
+from agent_worker.doctor.checks import checks
+from agent_worker.doctor.examination import Check, Examination, examine
+from agent_worker.doctor.finding import Finding, Status
+from agent_worker.settings import Settings
+from agent_worker.telephony.matching import Incoming, Reason, judge
+from agent_worker.testing.stack import Inbound, LiveKitStack, StackBinaries
+from agent_worker.testing.voice import render
+from agent_worker.testing.worker_process import WorkerProcess, clean_environment
+from tests.e2e.rig import GREETING, Rig
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIP_RATE = 16_000
+OK, WARNING, FAILED, SKIPPED = Status.OK, Status.WARNING, Status.FAILED, Status.SKIPPED
+SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+@pytest.fixture
+def heard(rig: Rig) -> Rig:
+    """The rig, with a recogniser that knows the sentences the doctor has it hear."""
+    clip = np.frombuffer(bytes(bundled("goodbye").data), dtype=np.int16)
+    rig.providers.deepgram.register_clip("Goodbye.", clip, CLIP_RATE)
+    rig.providers.deepgram.register_clip(GREETING, render(GREETING, CLIP_RATE), CLIP_RATE)
+    return rig
+
+
+def environment(rig: Rig, worker: WorkerProcess, **changes: str) -> dict[str, str]:
+    """What a doctor on the worker's machine has in its environment."""
+    host, port = rig.stack.sip_address
+    return clean_environment(worker.env | {"AGENT_WORKER_SIP_ADDRESS": f"{host}:{port}"} | changes)
+
+
+async def command(env: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
+    """Run the doctor the way a person does; returns exit code, stdout and stderr."""
+    process = await start(env, *arguments)
+    async with asyncio.timeout(180):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def start(env: Mapping[str, str], *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "agent_worker",
+        "doctor",
+        *arguments,
+        env=dict(env),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def found(env: Mapping[str, str], *names: str, number: str | None = None) -> list[Finding]:
+    """Make some checks in this process, and those they need, and return what they found."""
+    settings = settings_of(env)
+    exam = Examination(lambda: [], env=env, settings=settings, catalog=load_catalog(settings), number=number)
+    everything = checks(call=True)
+    await examine(exam, [check for check in everything if check.name in needed(everything, names)])
+    return exam.findings
+
+
+def needed(everything: Sequence[Check], names: Sequence[str]) -> set[str]:
+    wanted = set(names)
+    while more := {need for check in everything if check.name in wanted for need in check.needs} - wanted:
+        wanted |= more
+    # the lists of trunks and rules come with the check of the bridge
+    return wanted | ({"bridge"} if "numbers" in wanted else set())
+
+
+def settings_of(env: Mapping[str, str]) -> Settings:
+    own = {key.removeprefix("AGENT_WORKER_").lower(): value for key, value in env.items() if key.startswith("AGENT_")}
+    livekit = {key: value for key, value in env.items() if key.startswith("LIVEKIT_")}
+    return Settings(**own, **livekit)  # type: ignore[arg-type]
+
+
+def of(findings: Sequence[Finding], check: str) -> list[Finding]:
+    return [finding for finding in findings if finding.check == check]
+
+
+def only(findings: Sequence[Finding], check: str) -> Finding:
+    [finding] = of(findings, check)
+    return finding
+
+
+@asynccontextmanager
+async def desk(rig: Rig, folder: Path, *, numbers: Sequence[str] = (), **agent: Any) -> AsyncIterator[WorkerProcess]:
+    """An installation whose worker does not run: its files, its environment, its name."""
+    name = f"desk-{rig.next_number()[1:]}"
+    content = rig.agent(numbers=list(numbers), **agent)
+    yield WorkerProcess(folder, rig.stack.env | rig.providers.env, [content], agent_name=name)
+
+
+@asynccontextmanager
+async def routed(rig: Rig, numbers: Sequence[str], agent: str, **options: Any) -> AsyncIterator[Inbound]:
+    inbound = await rig.stack.route_number(numbers, agent, **options)
+    try:
+        yield inbound
+    finally:
+        await rig.stack.forget_number(inbound)
+
+
+async def test_a_healthy_installation_is_called_and_heard(heard: Rig, tmp_path: Path) -> None:
+    """Every check is well, the loopback call hears the greeting, and nothing of it is left."""
+    number = heard.next_number()
+    async with heard.worker(heard.agent(numbers=[number]), folder=tmp_path) as worker:
+        code, out, err = await command(environment(heard, worker), "--call", "--json")
+        await heard.stack.wait_no_rooms(5)
+        trunks = await heard.stack.lk.sip.list_outbound_trunk(api.ListSIPOutboundTrunkRequest())
+
+    assert code == 0, out + err
+    report = json.loads(out)
+    assert report["healthy"] is True
+    assert {finding["status"] for finding in report["findings"]} == {"ok"}, out
+    assert [finding["check"] for finding in report["findings"]] == [
+        *("configuration", "livekit", "bridge", "numbers", "worker", "slots"),
+        *("providers", "providers", "providers", "webhooks", "call"),
+    ]
+    call = report["findings"][-1]
+    assert number in call["message"]
+    assert call["detail"]["heard"] == GREETING
+    assert call["detail"]["speech_s"] > 1
+    assert call["detail"]["first_sound_s"] < 2
+    assert call["detail"]["room"].startswith("call-")
+    assert list(trunks.items) == []
+    assert "Traceback" not in err and "stand-in" not in out + err
+
+
+async def test_a_wrong_secret_is_told_from_a_wrong_key(rig: Rig, tmp_path: Path) -> None:
+    """Which of the two is wrong is said, what depends on it is skipped, and the secret stays secret."""
+    secret = "wrong-secret-wrong-secret-wrong-secret-00"
+    async with desk(rig, tmp_path) as worker:
+        code, out, err = await command(
+            environment(rig, worker, LIVEKIT_API_SECRET=secret), "--skip", "providers", "--call"
+        )
+        wrong_key = await found(environment(rig, worker, LIVEKIT_API_KEY="nobody"), "livekit")
+
+    assert code == 1
+    lines = out.splitlines()
+    at = next(index for index, line in enumerate(lines) if line.startswith("failed"))
+    assert lines[at].split()[:2] == ["failed", "livekit"]
+    assert "the secret does not belong to it" in lines[at]
+    assert "LIVEKIT_API_SECRET" in lines[at + 1]
+    for check in ("bridge", "numbers", "worker"):
+        assert any(line.split()[:2] == ["skipped", check] and "because livekit failed" in line for line in lines), out
+    assert secret not in out + err and "Traceback" not in err and "eyJ" not in out + err
+    assert only(wrong_key, "livekit").code == "wrong_key"
+
+
+async def test_livekit_away_is_named(rig: Rig, tmp_path: Path) -> None:
+    """Nothing listens where LIVEKIT_URL leads: said at once, with the place."""
+    async with desk(rig, tmp_path) as worker:
+        code, out, err = await command(
+            environment(rig, worker, LIVEKIT_URL="ws://127.0.0.1:9"), "--skip", "providers,webhooks"
+        )
+
+    assert code == 1
+    assert "Nothing listens at 127.0.0.1:9." in out
+    assert "Traceback" not in err
+
+
+async def test_another_web_server_is_no_livekit(rig: Rig, tmp_path: Path) -> None:
+    """A page that answers is not taken for LiveKit."""
+
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(text="<html>dashboard</html>", content_type="text/html")
+
+    async with served(page) as url, desk(rig, tmp_path) as worker:
+        finding = only(await found(environment(rig, worker, LIVEKIT_URL=url), "livekit"), "livekit")
+
+    assert (finding.status, finding.code) == (FAILED, "not_livekit")
+
+
+async def test_a_number_without_trunk_and_one_without_rule(rig: Rig, tmp_path: Path) -> None:
+    """Each number is judged for itself; the remedy is to provision."""
+    lonely, trunked = rig.next_number(), rig.next_number()
+    trunk = api.SIPInboundTrunkInfo(name="half", numbers=[trunked])
+    made = await rig.stack.lk.sip.create_inbound_trunk(api.CreateSIPInboundTrunkRequest(trunk=trunk))
+    try:
+        async with desk(rig, tmp_path, numbers=[lonely, trunked]) as worker:
+            findings = of(await found(environment(rig, worker), "numbers"), "numbers")
+    finally:
+        await rig.stack.lk.sip.delete_trunk(api.DeleteSIPTrunkRequest(sip_trunk_id=made.sip_trunk_id))
+
+    told = {finding.code: finding for finding in findings}
+    assert set(told) == {"no_trunk", "no_rule"}
+    assert lonely in told["no_trunk"].message and "486 flood" in told["no_trunk"].message
+    assert trunked in told["no_rule"].message and made.sip_trunk_id in told["no_rule"].message
+    assert all("provision" in finding.remedy and finding.status is FAILED for finding in findings)
+
+
+async def test_a_rule_of_another_agent_and_one_of_another_trunk(rig: Rig, tmp_path: Path) -> None:
+    """A rule that names somebody else's workers, and a trunk that no rule is bound to."""
+    named, bound = rig.next_number(), rig.next_number()
+    trunk = api.SIPInboundTrunkInfo(name="unbound", numbers=[bound])
+    made = await rig.stack.lk.sip.create_inbound_trunk(api.CreateSIPInboundTrunkRequest(trunk=trunk))
+    try:
+        async with desk(rig, tmp_path, numbers=[named, bound]) as worker, routed(rig, [named], "receptionist"):
+            findings = of(await found(environment(rig, worker), "numbers"), "numbers")
+    finally:
+        await rig.stack.lk.sip.delete_trunk(api.DeleteSIPTrunkRequest(sip_trunk_id=made.sip_trunk_id))
+
+    told = {finding.code: finding.message for finding in findings}
+    assert set(told) == {"other_agent", "rule_of_another_trunk"}
+    assert "receptionist" in told["other_agent"] and worker.agent_name in told["other_agent"]
+
+
+async def test_our_judgement_is_the_bridges(rig: Rig) -> None:
+    """What is worked out from the lists is what really becomes of an INVITE: it reaches a room, or it does not."""
+    shapes: dict[Reason, dict[str, Any]] = {
+        Reason.MATCHES: {},
+        Reason.RULE_OF_ANOTHER_NUMBER: {"numbers": ["+15550000"]},
+        Reason.RULE_FOR_OTHER_CALLERS: {"inbound_numbers": ["+15550001"]},
+        Reason.RULE_WRITTEN_DIFFERENTLY: {"numbers": ["written"]},
+    }
+    lk = rig.stack.lk
+    for reason, rule in shapes.items():
+        number = rig.next_number()
+        rule = {key: [number[1:] if own == "written" else own for own in value] for key, value in rule.items()}
+        async with _shaped(rig, number, rule):
+            trunks = (await lk.sip.list_inbound_trunk(api.ListSIPInboundTrunkRequest())).items
+            rules = (await lk.sip.list_dispatch_rule(api.ListSIPDispatchRuleRequest())).items
+            verdict = judge(Incoming(number, caller="+15559999", address="127.0.0.1"), trunks, rules, "nobody")
+            assert verdict.reason is reason
+            async with rig.phone() as phone:
+                call = await phone.dial(number)
+                reached = await _reaches_a_room(rig, seconds=3.0 if verdict.matches else 1.5)
+                await call.cancel()
+            assert reached is verdict.matches, reason
+            await rig.stack.wait_no_rooms()
+
+
+@asynccontextmanager
+async def _shaped(rig: Rig, number: str, rule: Mapping[str, Any]) -> AsyncIterator[None]:
+    sip = rig.stack.lk.sip
+    trunk = api.SIPInboundTrunkInfo(name="shape", numbers=[number[1:]], allowed_addresses=["127.0.0.0/8"])
+    made = await sip.create_inbound_trunk(api.CreateSIPInboundTrunkRequest(trunk=trunk))
+    info = api.SIPDispatchRuleInfo(
+        trunk_ids=[made.sip_trunk_id],
+        rule=api.SIPDispatchRule(dispatch_rule_individual=api.SIPDispatchRuleIndividual(room_prefix="shape-")),
+        room_config=api.RoomConfiguration(agents=[api.RoomAgentDispatch(agent_name="nobody")]),
+        **rule,
+    )
+    rules = await sip.create_dispatch_rule(api.CreateSIPDispatchRuleRequest(dispatch_rule=info))
+    try:
+        yield
+    finally:
+        await rig.stack.forget_number(Inbound(made.sip_trunk_id, rules.sip_dispatch_rule_id))
+
+
+async def _reaches_a_room(rig: Rig, *, seconds: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline:
+        if await rig.stack.rooms():
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def test_no_worker_of_that_name(rig: Rig, tmp_path: Path) -> None:
+    """Nobody is registered: said by the probe, and by a call that rings in vain where the probe is left out."""
+    number = rig.next_number()
+    async with desk(rig, tmp_path, numbers=[number]) as worker, routed(rig, [number], worker.agent_name):
+        env = environment(rig, worker)
+        findings = await found(env, "slots")
+        settings = settings_of(env)
+        exam = Examination(lambda: [], env=env, settings=settings, catalog=load_catalog(settings))
+        await examine(exam, checks(call=True), skip=["worker", "slots", "providers", "webhooks"])
+
+    assert (only(findings, "worker").status, only(findings, "worker").code) == (FAILED, "no_worker")
+    assert worker.agent_name in only(findings, "worker").message
+    assert only(findings, "slots").status is SKIPPED
+    assert only(exam.findings, "call").code == "no_agent_joined", exam.findings
+
+
+async def test_a_worker_without_slots_says_so(rig: Rig, tmp_path: Path) -> None:
+    """While its only slot is taken by a call, the worker still answers the probe, and no call is taken for it."""
+    number = rig.next_number()
+    env = {"AGENT_WORKER_CALL_SLOTS": "1"}
+    async with (
+        rig.worker(rig.agent(numbers=[number]), folder=tmp_path, env=env) as worker,
+        rig.phone() as phone,
+    ):
+        call = await phone.dial(number)
+        await call.wait_answered()
+        full = await found(environment(rig, worker), "slots")
+        await call.hang_up()
+        await rig.stack.wait_no_rooms()
+        async with asyncio.timeout(20):
+            while only(free := await found(environment(rig, worker), "slots"), "slots").status is not OK:
+                await asyncio.sleep(0.5)
+        calls = await rig.calls(worker)
+
+    assert only(full, "worker").status is OK
+    assert (only(full, "slots").status, only(full, "slots").code) == (FAILED, "no_slots")
+    assert only(full, "slots").detail == {"slots": 1, "calls": 1, "free": 0}
+    assert only(free, "slots").detail == {"slots": 1, "calls": 0, "free": 1}
+    assert len(calls) == 1
+
+
+async def test_each_provider_is_asked_for_itself(heard: Rig, tmp_path: Path) -> None:
+    """A model that fails, a voice that is away and a recogniser that is well are told apart."""
+    await heard.providers.openai.set_fault("http500")
+    await heard.providers.cartesia.set_fault("refuse")
+    async with desk(heard, tmp_path) as worker:
+        findings = of(await found(environment(heard, worker), "providers"), "providers")
+
+    told = {str(finding.detail["layer"]): finding for finding in findings}
+    assert (told["llm"].status, told["llm"].code) == (FAILED, "provider_down")
+    assert (told["tts"].status, told["tts"].code) == (FAILED, "unreachable")
+    assert "CARTESIA_BASE_URL" in told["tts"].remedy
+    assert told["stt"].status is OK and "Goodbye" in told["stt"].message
+
+
+async def test_a_key_the_provider_refuses(heard: Rig, tmp_path: Path) -> None:
+    """401 of whichever provider names the variable of its key, and never the key."""
+
+    async def refuse(_request: web.Request) -> web.Response:
+        message = "Incorrect API key provided: sk-verysecretkey1234"
+        return web.json_response({"error": {"message": message}}, status=401)
+
+    async with served(refuse) as url, desk(heard, tmp_path) as worker:
+        env = environment(
+            heard,
+            worker,
+            OPENAI_BASE_URL=f"{url}/v1",
+            OPENAI_API_KEY="sk-verysecretkey1234",
+            DEEPGRAM_BASE_URL=url,
+            CARTESIA_BASE_URL=url,
+        )
+        findings = of(await found(env, "providers"), "providers")
+
+    assert {(finding.status, finding.code) for finding in findings} == {(FAILED, "wrong_key")}, findings
+    remedies = {str(finding.detail["layer"]): finding.remedy for finding in findings}
+    for layer, variable in (("stt", "DEEPGRAM"), ("llm", "OPENAI"), ("tts", "CARTESIA")):
+        assert f"{variable}_API_KEY" in remedies[layer]
+    assert "verysecret" not in repr(findings)
+
+
+@asynccontextmanager
+async def served(handler: Any) -> AsyncIterator[str]:
+    """Serve every path with one handler on a free port; the URL."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "code"),
+    [
+        ("well", OK, ""),
+        ("trusting", WARNING, "not_verified"),
+        ("broken", FAILED, "http_status"),
+        ("chatty", FAILED, "not_json"),
+        ("mistyped", FAILED, "wrong_type"),
+        ("forbidden", FAILED, "address_refused"),
+    ],
+)
+async def test_webhooks_are_asked_and_tried(
+    rig: Rig, tmp_path: Path, behaviour: str, status: Status, code: str
+) -> None:
+    """A pre-call webhook is asked once rightly and once wrongly signed, and judged by both answers."""
+    seen: list[dict[str, Any]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.text()
+        seen.append(json.loads(body))
+        try:
+            Webhook(SECRET).verify(body, {key.lower(): value for key, value in request.headers.items()})
+        except WebhookVerificationError:
+            if behaviour != "trusting":
+                return web.json_response({"error": "signature"}, status=401)
+        replies: dict[str, web.Response] = {
+            "broken": web.Response(status=500),
+            "chatty": web.Response(text="hello"),
+            "mistyped": web.json_response({"maxDurationSeconds": "long"}),
+        }
+        return replies.get(behaviour, web.json_response({"metadata": {"customer": "c1"}}))
+
+    async with served(answer) as url, desk(rig, tmp_path, webhooks={"preCall": {"url": f"{url}/pre"}}) as worker:
+        allow = {} if behaviour == "forbidden" else {"AGENT_WORKER_EGRESS_ALLOW": "127.0.0.1"}
+        env = environment(rig, worker, AGENT_WORKER_WEBHOOK_SECRET=SECRET, **allow)
+        finding = only(await found(env, "webhooks"), "webhooks")
+
+    assert (finding.status, finding.code) == (status, code), finding
+    assert "'front-desk'" in finding.message
+    if behaviour == "forbidden":
+        assert seen == []
+        return
+    assert seen[0]["type"] == "call.pre_call"
+    assert seen[0]["call_id"].startswith("doctor-")
+    assert seen[0]["metadata"] == {"doctor": True}
+
+
+async def test_a_bridge_that_is_away(binaries: StackBinaries, rig: Rig, tmp_path: Path) -> None:
+    """LiveKit without its bridge: both ends say so; the address alone being wrong is another matter."""
+    async with LiveKitStack(binaries, tmp_path / "stack") as stack:
+        async with desk(rig, tmp_path) as worker:
+            env = environment(rig, worker, **stack.env, AGENT_WORKER_SIP_ADDRESS=f"127.0.0.1:{stack.sip_port}")
+            well = await found(env, "bridge")
+            elsewhere = await found(env | {"AGENT_WORKER_SIP_ADDRESS": "127.0.0.1:9"}, "bridge")
+            guessed = await found({k: v for k, v in env.items() if k != "AGENT_WORKER_SIP_ADDRESS"}, "bridge")
+            other_redis = f"{rig.stack.sip_address[0]}:{rig.stack.sip_address[1]}"
+            os.kill(stack.pids["livekit-sip"], signal.SIGKILL)
+            await asyncio.sleep(0.5)
+            away = await found(env, "numbers", "bridge")
+            apart = await found(env | {"AGENT_WORKER_SIP_ADDRESS": other_redis}, "bridge")
+
+    assert only(well, "bridge").status is OK
+    assert (only(elsewhere, "bridge").status, only(elsewhere, "bridge").code) == (FAILED, "bridge_unreachable")
+    assert (only(guessed, "bridge").status, only(guessed, "bridge").code) == (WARNING, "bridge_elsewhere")
+    assert (only(away, "bridge").status, only(away, "bridge").code) == (FAILED, "no_bridge")
+    assert (only(apart, "bridge").status, only(apart, "bridge").code) == (FAILED, "bridge_not_connected")
+
+
+async def test_a_trunk_with_a_password(heard: Rig, tmp_path: Path) -> None:
+    """The call presents what the connection's variables hold: the right password is answered, a wrong one named."""
+    number = heard.next_number()
+    telephony = tmp_path / "telephony.yaml"
+    connection = {"name": "pbx", "usernameEnv": "PBX_USER", "passwordEnv": "PBX_PASSWORD"}
+    content = {
+        "sipConnections": [connection],
+        "numbers": [{"e164": number, "agentId": "front-desk", "sipConnection": "pbx"}],
+    }
+    telephony.write_text(json.dumps(content), encoding="utf-8")
+    settings = {"AGENT_WORKER_TELEPHONY_FILE": str(telephony)}
+    worker = WorkerProcess(
+        tmp_path, heard.stack.env | heard.providers.env | settings, [heard.agent()], agent_name=f"desk-{number[1:]}"
+    )
+    async with worker, routed(heard, [number], worker.agent_name, auth=("desk", "hunter22")):
+        env = environment(heard, worker, PBX_USER="desk", PBX_PASSWORD="hunter22")
+        well = await found(env, "numbers", "call")
+        refused = await found(env | {"PBX_PASSWORD": "another1"}, "numbers", "call")
+
+    assert only(well, "call").status is OK, well
+    assert "with a password" in only(well, "numbers").message
+    assert (only(refused, "call").status, only(refused, "call").code) == (FAILED, "password_refused")
+    assert "hunter22" not in repr(well + refused) and "another1" not in repr(well + refused)
+
+
+async def test_interrupted_in_the_middle_of_a_call(rig: Rig, tmp_path: Path) -> None:
+    """Ctrl-C while it rings: exit code 130, no stack trace, and no room is left."""
+    number = rig.next_number()
+    async with desk(rig, tmp_path, numbers=[number]) as worker, routed(rig, [number], worker.agent_name):
+        skipped = "worker,slots,providers,webhooks"
+        process = await start(environment(rig, worker), "--call", "--skip", skipped)
+        async with asyncio.timeout(60):
+            while not any(room.startswith("call-") for room in await rig.stack.rooms()):
+                await asyncio.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+        await rig.stack.wait_no_rooms(10)
+
+    assert process.returncode == 130, out.decode() + err.decode()
+    assert "Traceback" not in out.decode() + err.decode()

@@ -1,0 +1,321 @@
+"""Provisioning: what is desired of LiveKit, and the steps from any state to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given
+from hypothesis import strategies as st
+from livekit import api
+
+from agent_worker.cli_provision import as_dict, change_lines
+from agent_worker.domain.number import NumberConfig, SipConnection
+from agent_worker.errors import ConfigError, SettingsError
+from agent_worker.telephony import diff
+from agent_worker.telephony.desired import Desired, desired_state, marker, read_marker
+from agent_worker.telephony.diff import Change, Existing
+from agent_worker.telephony.provision import Outcome
+
+NUMBERS = [f"+1201555010{digit}" for digit in range(6)]
+NAMES = ["east", "north", "west"]
+
+
+def connection(name: str = "carrier", **changes: object) -> SipConnection:
+    return SipConnection.model_validate({"name": name, "allowedAddresses": ["203.0.113.0/24"]} | changes)
+
+
+def number(e164: str, on: str | None = None, direction: str = "both") -> NumberConfig:
+    return NumberConfig.model_validate({"e164": e164, "sipConnection": on, "direction": direction})
+
+
+def desired(
+    numbers: Iterable[NumberConfig],
+    connections: Iterable[SipConnection] = (),
+    agent_name: str = "desk",
+    **env: str,
+) -> Desired:
+    return desired_state(numbers, list(connections) or [connection()], agent_name=agent_name, env=env)
+
+
+class Server:
+    """Trunks and rules as LiveKit keeps them: a number stands on one inbound trunk, a trunk is bound to one rule."""
+
+    def __init__(self) -> None:
+        self.inbound: dict[str, api.SIPInboundTrunkInfo] = {}
+        self.outbound: dict[str, api.SIPOutboundTrunkInfo] = {}
+        self.rules: dict[str, api.SIPDispatchRuleInfo] = {}
+        self._count = 0
+
+    @property
+    def existing(self) -> Existing:
+        return Existing(list(self.inbound.values()), list(self.outbound.values()), list(self.rules.values()))
+
+    def run(self, wanted: Desired, *, prune: bool = False, until: int = 1_000) -> list[Change]:
+        """Do what `provision` does, in its order, or only so many steps of it."""
+        existing = self.existing
+        inbound = diff.inbound_changes(wanted, existing)
+        ids = diff.trunk_ids_after(wanted, existing, inbound)
+        for change in inbound[:until]:
+            made = self.apply(change)
+            if change.action == "create":
+                ids[change.name] = made
+        if until < len(inbound):
+            return inbound[:until]
+        rest = [*diff.rule_changes(wanted, existing, ids.values()), *diff.outbound_changes(wanted, existing)]
+        rest += diff.stale_changes(wanted, existing, inbound) if prune else []
+        for change in rest[: until - len(inbound)]:
+            self.apply(change)
+        return inbound + rest
+
+    def apply(self, change: Change) -> str:
+        home = {"inbound trunk": self.inbound, "outbound trunk": self.outbound, "dispatch rule": self.rules}[
+            change.kind
+        ]
+        if change.action == "delete":
+            del home[change.id]  # type: ignore[attr-defined]
+            return change.id
+        self._count += 1
+        made = change.id or f"ID_{self._count}"
+        assert change.message is not None
+        assert (change.action == "update") == (made in home)
+        kept = type(change.message)()
+        kept.CopyFrom(change.message)
+        setattr(kept, "sip_dispatch_rule_id" if change.kind == "dispatch rule" else "sip_trunk_id", made)
+        home[made] = kept  # type: ignore[index]
+        self.check()
+        return made
+
+    def check(self) -> None:
+        held = [number for trunk in self.inbound.values() for number in trunk.numbers]
+        assert len(held) == len(set(held)), "LiveKit refuses a number on two trunks"
+        assert all(trunk.numbers for trunk in self.inbound.values()), "a trunk without numbers takes calls to any"
+        assert all(rule.trunk_ids for rule in self.rules.values()), "a rule without trunks takes every call"
+        bound = [trunk for rule in self.rules.values() for trunk in rule.trunk_ids]
+        assert len(bound) == len(set(bound)), "LiveKit refuses two rules for one trunk"
+
+    def routes(self, agent_name: str) -> dict[str, str]:
+        """Return the connection whose trunk brings a call to each number to this agent name."""
+        bound = {
+            trunk
+            for rule in self.rules.values()
+            if [agent.agent_name for agent in rule.room_config.agents] == [agent_name]
+            for trunk in rule.trunk_ids
+        }
+        return {
+            number: (read_marker(trunk.metadata) or ("", ""))[1]
+            for trunk in self.inbound.values()
+            if trunk.sip_trunk_id in bound
+            for number in trunk.numbers
+        }
+
+
+@st.composite
+def installations(draw: st.DrawFn) -> list[NumberConfig]:
+    placed = draw(st.dictionaries(st.sampled_from(NUMBERS), st.sampled_from(NAMES), min_size=1))
+    directions = st.sampled_from(["inbound", "outbound", "both"])
+    return [number(e164, on, draw(directions)) for e164, on in placed.items()]
+
+
+@given(st.lists(installations(), min_size=1, max_size=4), st.booleans())
+def test_any_state_becomes_any_other_and_then_nothing_is_left_to_do(
+    history: list[list[NumberConfig]], prune: bool
+) -> None:
+    """No step is one LiveKit refuses or leaves a door open; afterwards every number is where it belongs."""
+    server = Server()
+    connections = [connection(name, address=f"{name}.example") for name in NAMES]
+    for numbers in history:
+        wanted = desired(numbers, connections)
+        server.run(wanted, prune=prune)
+        taking = {n.e164: n.sip_connection for n in numbers if n.takes_calls}
+        assert {n: c for n, c in server.routes("desk").items() if n in taking} == taking
+        assert server.run(wanted, prune=prune) == []
+        if prune:
+            assert server.routes("desk") == taking
+            assert {n for trunk in server.outbound.values() for n in trunk.numbers} == {
+                n.e164 for n in numbers if n.places_calls
+            }
+
+
+@given(installations(), installations(), st.integers(0, 8))
+def test_a_run_that_broke_off_is_completed_by_the_next(
+    first: list[NumberConfig], second: list[NumberConfig], until: int
+) -> None:
+    """Wherever it stopped, the next run ends in the same state, with nothing left over."""
+    connections = [connection(name, address=f"{name}.example") for name in NAMES]
+    server = Server()
+    server.run(desired(first, connections))
+    wanted = desired(second, connections)
+    server.run(wanted, prune=True, until=until)
+
+    server.run(wanted, prune=True)
+
+    assert server.routes("desk") == {n.e164: n.sip_connection for n in second if n.takes_calls}
+    assert server.run(wanted, prune=True) == []
+
+
+@given(installations(), installations(), st.booleans())
+def test_two_installations_on_one_server_leave_each_other_alone(
+    first: list[NumberConfig], second: list[NumberConfig], prune: bool
+) -> None:
+    """What carries another agent name is never changed or removed, and a stranger's neither."""
+    taken = {n.e164 for n in first}
+    connections = [connection(name, address=f"{name}.example") for name in NAMES]
+    server = Server()
+    stranger = api.SIPInboundTrunkInfo(sip_trunk_id="ST_X", name="desk east", numbers=["+449"], metadata='{"a": 1}')
+    server.inbound["ST_X"] = stranger
+    server.run(desired(first, connections, agent_name="other"))
+    before = json.dumps([MessageToDict(m) for m in [*server.inbound.values(), *server.rules.values()]])
+
+    server.run(desired([n for n in second if n.e164 not in taken], connections), prune=prune)
+    server.run(desired([], connections), prune=True)
+
+    assert json.dumps([MessageToDict(m) for m in [*server.inbound.values(), *server.rules.values()]]) == before
+
+
+def test_a_connection_becomes_trunks_in_both_directions() -> None:
+    """Numbers by direction, addresses, credentials, the forwarding headers, encryption and ringing time."""
+    trunk = connection(
+        address="sip.carrier.example:5061",
+        transport="tls",
+        usernameEnv="SIP_USER",
+        passwordEnv="SIP_PASSWORD",
+        mediaEncryption="require",
+        ringingTimeoutSeconds=45,
+        headers={"X-Account": "env:SIP_ACCOUNT", "X-Site": "3"},
+        allowedAddresses=["203.0.113.7", "203.0.113.0/255.255.255.0"],
+    )
+    numbers = [number(NUMBERS[1], direction="inbound"), number(NUMBERS[0]), number(NUMBERS[2], direction="outbound")]
+
+    wanted = desired(numbers, [trunk], SIP_USER="acme", SIP_PASSWORD="s3cret", SIP_ACCOUNT="a-1")
+
+    inbound, outbound = wanted.inbound["carrier"], wanted.outbound["carrier"]
+    assert list(inbound.numbers) == NUMBERS[:2]
+    assert list(inbound.allowed_addresses) == ["203.0.113.7", "203.0.113.0/24"]
+    assert (inbound.auth_username, inbound.auth_password) == ("acme", "s3cret")
+    assert dict(inbound.headers_to_attributes) == {"Diversion": "call.diversion", "History-Info": "call.history-info"}
+    assert inbound.include_headers == api.SIPHeaderOptions.SIP_ALL_HEADERS
+    assert inbound.ringing_timeout.seconds == 45
+    assert inbound.media_encryption == api.SIPMediaEncryption.SIP_MEDIA_ENCRYPT_REQUIRE
+    assert (outbound.address, outbound.transport) == ("sip.carrier.example:5061", api.SIPTransport.SIP_TRANSPORT_TLS)
+    assert list(outbound.numbers) == [NUMBERS[0], NUMBERS[2]]
+    assert dict(outbound.headers) == {"X-Account": "a-1", "X-Site": "3"}
+    assert read_marker(inbound.metadata) == ("desk", "carrier")
+    assert wanted.warnings == ()
+
+
+def test_the_rule_is_bound_to_trunks_or_there_is_none() -> None:
+    """Each caller gets a room, with our agent; without trunks there is no rule, never a catch-all."""
+    wanted = desired([number(NUMBERS[0])])
+
+    rule = wanted.rule(["ST_B", "ST_A"])
+
+    assert rule is not None
+    assert list(rule.trunk_ids) == ["ST_A", "ST_B"]
+    assert rule.rule.dispatch_rule_individual.room_prefix == "call-"
+    assert [agent.agent_name for agent in rule.room_config.agents] == ["desk"]
+    assert wanted.rule([]) is None
+    assert diff.rule_changes(wanted, Existing(), []) == []
+
+
+def test_the_only_connection_takes_numbers_that_name_none() -> None:
+    """A number an agent file lists needs no telephony.yaml entry where there is one connection."""
+    assert list(desired([number(NUMBERS[0])]).inbound["carrier"].numbers) == [NUMBERS[0]]
+
+
+@pytest.mark.parametrize(
+    ("connections", "told"),
+    [
+        ([], f"{NUMBERS[0]} is on no SIP connection, and none is described. Describe where calls come from"),
+        ([connection("east"), connection("west")], f"{NUMBERS[0]} is on none of the SIP connections east, west."),
+    ],
+)
+def test_a_number_on_no_connection_is_told(connections: list[SipConnection], told: str) -> None:
+    """With the remedy; without any connection also with an example."""
+    with pytest.raises(ConfigError) as caught:
+        desired_state([number(NUMBERS[0])], connections, agent_name="desk", env={})
+    assert str(caught.value).startswith(told)
+
+
+def test_credentials_that_are_not_set_are_all_named() -> None:
+    """Only of connections that numbers are on."""
+    used = connection(usernameEnv="A_USER", passwordEnv="A_PASSWORD", headers={"X-Key": "env:A_KEY"})
+    unused = connection("other", usernameEnv="B_USER", passwordEnv="B_PASSWORD")
+
+    with pytest.raises(SettingsError, match="A_USER and A_KEY are not set"):
+        desired([number(NUMBERS[0], "carrier")], [used, unused], A_PASSWORD="x")
+
+
+def test_a_trunk_open_to_anybody_is_warned_of() -> None:
+    """Numbers alone keep nobody out."""
+    [warning] = desired([number(NUMBERS[0])], [connection(allowedAddresses=[])]).warnings
+
+    assert "anybody can ring its numbers" in warning
+
+
+def test_what_an_operator_added_by_hand_survives_a_change() -> None:
+    """An update keeps the fields that are not ours."""
+    server = Server()
+    server.run(desired([number(NUMBERS[0])]))
+    [trunk] = server.inbound.values()
+    trunk.krisp_enabled = True
+    trunk.headers["X-By-Hand"] = "1"
+    trunk.media.media_timeout.FromSeconds(20)
+
+    [change] = server.run(desired([number(NUMBERS[1])]))
+
+    [trunk] = server.inbound.values()
+    assert [field.name for field in change.fields] == ["numbers"]
+    assert (trunk.krisp_enabled, dict(trunk.headers), trunk.media.media_timeout.seconds) == (
+        True,
+        {"X-By-Hand": "1"},
+        20,
+    )
+
+
+def test_encryption_is_read_where_newer_servers_keep_it() -> None:
+    """A server that moved it into `media` is not told to change it again and again."""
+    server = Server()
+    wanted = desired([number(NUMBERS[0])], [connection(mediaEncryption="require")])
+    server.run(wanted)
+    [trunk] = server.inbound.values()
+    trunk.ClearField("media_encryption")
+    trunk.media.encryption = api.SIPMediaEncryption.SIP_MEDIA_ENCRYPT_REQUIRE
+    assert server.run(wanted) == []
+
+    server.run(desired([number(NUMBERS[0])]))
+
+    [trunk] = server.inbound.values()
+    assert not trunk.media.HasField("encryption")
+
+
+def test_a_secret_is_told_as_changed_and_never_shown() -> None:
+    """Neither for people nor as JSON."""
+    server = Server()
+    trunk = connection(
+        address="sip.example", usernameEnv="U", passwordEnv="P", headers={"X-Token": "env:T"}, name="carrier"
+    )
+    numbers = [number(NUMBERS[0])]
+    first = server.run(desired(numbers, [trunk], U="acme", P="old-secret", T="old-token"))
+    second = server.run(desired(numbers, [trunk], U="acme", P="new-secret", T="new-token"))
+
+    shown = "\n".join(_lines(first + second)) + json.dumps(as_dict(Outcome(changes=first + second), dry_run=True))
+    assert "secret" not in shown
+    assert "-token" not in shown
+    assert "~ outbound trunk carrier (ID_3)\n    auth password: (set) -> (changed)" in shown
+    assert "    headers: X-Token -> (set)" in shown
+
+
+@pytest.mark.parametrize("metadata", ["", "{", "[]", "null", '{"managedBy": "somebody"}', '"agent-worker"'])
+def test_what_carries_no_marker_is_not_ours(metadata: str) -> None:
+    """Any metadata of others is read without failing."""
+    assert read_marker(metadata) is None
+    assert read_marker(marker("desk", "carrier")) == ("desk", "carrier")
+    assert read_marker(marker("desk")) == ("desk", "")
+
+
+def _lines(changes: Iterable[Change]) -> Iterator[str]:
+    for change in changes:
+        yield from change_lines(change)
