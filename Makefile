@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo "flock $(VENV).lock")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run dev test check format e2e bench clean
+.PHONY: help demo run dev test check format docs e2e bench clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ dev: $(STAMP) ## Take calls, with logs for people.
 format: $(STAMP) ## Format the code and mend what ruff can mend.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## Write the tables of docs/configuration.md from the models.
+	$(BIN)/python -m docs.generate
 
 clean: ## Remove the environment, caches and the demo's files; never var/.
 	rm -rf $(VENV) $(VENV).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist demo-call

@@ -9,12 +9,14 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.text import Text
 
 from agent_worker.cli_check import run_check
-from agent_worker.config.catalog import AgentCatalog, load_catalog
+from agent_worker.config.catalog import AgentCatalog
+from agent_worker.control.make import is_remote, make_catalog
 from agent_worker.doctor.checks import checks
 from agent_worker.doctor.examination import Check, Examination, examine
 from agent_worker.doctor.finding import Finding, Status
@@ -62,10 +64,18 @@ def _examination(number: str | None) -> Examination:
     catalog: AgentCatalog | None = None
     with contextlib.suppress(AgentWorkerError):  # `check` says what is wrong
         settings = read_settings()
-        catalog = load_catalog(settings)
+        known = make_catalog(settings)
+        catalog = known.current() if known.files or known.is_known else None
     return Examination(
-        problems=lambda: run_check().problems, env=os.environ, settings=settings, catalog=catalog, number=number
+        problems=partial(_problems, settings), env=os.environ, settings=settings, catalog=catalog, number=number
     )
+
+
+def _problems(settings: Settings | None) -> list[AgentWorkerError]:
+    """Return what `check` says; files are of no account where the agents come from another host."""
+    found = run_check().problems
+    remote = settings is not None and is_remote(settings)
+    return [problem for problem in found if not remote or isinstance(problem, SettingsError)]
 
 
 async def _run(exam: Examination, progress: Console, *, call: bool, quiet: bool, skip: Sequence[str]) -> None:

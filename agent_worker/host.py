@@ -21,6 +21,7 @@ from agent_worker.call.speech_ahead import SpeechAhead
 from agent_worker.call.speech_cache import SpeechCache
 from agent_worker.config.catalog_cache import CachedCatalog
 from agent_worker.config.presets_file import read_presets
+from agent_worker.config.routing import own_refusal
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.make import make_control, make_keeper
 from agent_worker.control.shipper import JournalShipper
@@ -114,7 +115,9 @@ class WorkerHost:
             await self._serve_health(stack)
             stack.push_async_callback(self._control.aclose)
             presets = read_presets(self._settings.presets_file)
-            speech = SpeechAhead(SpeechCache(self._settings.cache_dir), self._catalog, presets)
+            speech = SpeechAhead(
+                SpeechCache(self._settings.cache_dir), self._catalog, presets, refusal=own_refusal(self._settings)
+            )
             beside = [asyncio.create_task(speech.run(), name="speech-ahead")]
             if isinstance(self._control, EmbeddedControlPlane):
                 # where the control plane is on another host, its database and its lost calls are that host's to mind

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from agent_worker.config.inactive import inactive_keys
+from agent_worker.config.inactive import INACTIVE, inactive_keys
 from agent_worker.config.overrides import AGENT_ONLY_KEYS, ALIASES, IDENTITY_KEYS, INNER_ALIASES, read_overrides
 from agent_worker.config.resolve import Layer, LayerName, default_layer, resolve
 from agent_worker.config.system_variables import SYSTEM_VARIABLES
@@ -30,7 +30,7 @@ from docs.model_keys import AGENT_SECTIONS, EXAMPLES, Key, default_text, flow, k
 PAGE = Path(__file__).with_name("configuration.md")
 SETTING_SECTIONS: Mapping[str, str] = {
     "LiveKit": "livekit_url livekit_api_key livekit_api_secret agent_name sip_address",
-    "Files and folders": "agents_dir prompts_dir tools_dir telephony_file presets_file prices_file data_dir database_url",
+    "Files": "agents_dir prompts_dir tools_dir telephony_file presets_file prices_file data_dir database_url",
     "Who answers": "default_agent unknown_number_policy unknown_number_message answer_budget_ms",
     "Webhooks": "organization_id webhook_secret egress_allow",
     "Capacity and stopping": "call_slots idle_processes drain_timeout_seconds lease_seconds",
@@ -85,9 +85,12 @@ def _table(rows: list[Key]) -> str:
         shown = key.path.replace("(", " (") if "(" in key.path else key.path
         keys_as = f" Its keys are those of `{key.shared}`." if key.shared else ""
         reason = inactive_reason(key)
-        above = key.path.rpartition(".")[0]
+        above = key.path.rpartition(".")[0].removesuffix("[]")
         why = f" Not yet active: {reason}." if reason and (above, reason) not in told else ""
-        told |= {(key.path, reason), (above, reason)} if reason else set()
+        if reason:
+            told.add((key.path, reason))
+        if reason and (above in INACTIVE or above.endswith(")")):
+            told.add((above, reason))
         meaning = f"{key.meaning}{keys_as}{why}"
         lines.append(_row(f"`{shown}`", of_type, default_text(key.field), flow(key.example), effect_of(key), meaning))
     return "\n".join(lines)

@@ -103,6 +103,7 @@ class Key:
                 value = {"kind": kind, **value}
             extra = EXAMPLES["together"].get(f"{prefix}{below}") if not inner else None
             value |= extra or {}
+        value |= EXAMPLES["besides"].get(self.path, {})
         if self.file == "agent" and "prompt" not in value:
             value.setdefault("systemPrompt", EXAMPLES["agent"]["systemPrompt"])
         return dict(value)
@@ -332,7 +333,8 @@ def _bounds(annotation: Any, metadata: list[Any]) -> str:
         return f", at most {found['bytes'] // 1024} KiB as JSON"
     if "pattern" in found:
         words = PATTERNS[found["pattern"]].removeprefix("must be ").replace("must start", "starting")
-        return f", {words}" + (f", at most {found['max_length']:,} characters" if "max_length" in found else "")
+        joint = " of" if words.startswith(("letters", "small")) else ","
+        return f"{joint} {words}" + (f", at most {found['max_length']:,} characters" if "max_length" in found else "")
     low, high = found.get("ge", found.get("min_length")), found.get("le", found.get("max_length"))
     unit = "" if "ge" in found or "le" in found else " entries" if get_origin(annotation) else " characters"
     if low is not None and high is not None:

@@ -13,6 +13,9 @@ from agent_worker.api.errors import ApiError
 BODY_SECONDS = 15.0
 """How long a body may take to arrive."""
 
+_CLOSING = {"connection": "close"}
+"""Of an answer to a body that was not read to its end: nothing else can come over that connection."""
+
 
 def bearer(token: str) -> Callable[[Request], Awaitable[None]]:
     """Return a dependency that lets requests with this bearer token pass."""
@@ -50,16 +53,11 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
                 if len(body) > most_bytes:
                     raise _too_large(most_bytes)
     except TimeoutError as error:
-        raise ApiError(408, "REQUEST_TIMEOUT", f"The body took longer than {BODY_SECONDS:.0f} s.") from error
+        sentence = f"The body took longer than {BODY_SECONDS:.0f} s."
+        raise ApiError(408, "REQUEST_TIMEOUT", sentence, headers=_CLOSING) from error
     return bytes(body)
 
 
 def _too_large(most_bytes: int) -> ApiError:
-    # the rest of the body is not read, so the connection cannot be used again
-    return ApiError(
-        413,
-        "TOO_LARGE",
-        f"The body must be at most {most_bytes} bytes.",
-        retryable=False,
-        headers={"connection": "close"},
-    )
+    sentence = f"The body must be at most {most_bytes} bytes."
+    return ApiError(413, "TOO_LARGE", sentence, retryable=False, headers=_CLOSING)

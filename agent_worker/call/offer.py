@@ -20,7 +20,7 @@ def read_job_metadata(text: str) -> dict[str, Any]:
         return {JUNK_METADATA: f"job metadata is larger than {MAX_METADATA_BYTES} bytes"}
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {JUNK_METADATA: "job metadata is not JSON"}
     if not isinstance(value, dict):
         return {JUNK_METADATA: "job metadata is not a JSON object"}

@@ -10,6 +10,7 @@ from livekit.agents.utils import http_context
 
 from agent_worker.call.speech_cache import SpeechCache
 from agent_worker.config.catalog_cache import CachedCatalog
+from agent_worker.config.routing import refusing_voice
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.presets import Presets
 from agent_worker.errors import ProviderError
@@ -22,10 +23,15 @@ RETRY_SECONDS = 30.0
 
 
 class SpeechAhead:
-    """Works through the agents of a catalog for as long as the worker runs."""
+    """Works through the agents of a catalog for as long as the worker runs.
 
-    def __init__(self, cache: SpeechCache, catalog: CachedCatalog, presets: Presets) -> None:
+    Args:
+        refusal: what callers nobody takes are told, in the voice of the first agent; "" where a clip says it.
+    """
+
+    def __init__(self, cache: SpeechCache, catalog: CachedCatalog, presets: Presets, *, refusal: str = "") -> None:
         self._cache = cache
+        self._refusal = refusal
         self._presets = presets
         self._catalog = catalog
         self._done: dict[str, AgentConfig] = {}
@@ -64,7 +70,10 @@ class SpeechAhead:
             logger.error("agent has no voice", extra={"agent": agent_id, "code": error.code})
             return True
         missing = 0
-        for text in self._cache.missing(agent, stack.own_voice_label):
-            missing += not await self._cache.render(stack, agent, text)
-        await stack.aclose()
+        refusal = [self._refusal] if agent is refusing_voice(self._catalog.current()) else []
+        try:
+            for text in self._cache.missing(agent, stack.own_voice_label, refusal):
+                missing += not await self._cache.render(stack, agent, text)
+        finally:
+            await stack.aclose()
         return not missing

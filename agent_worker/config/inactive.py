@@ -33,6 +33,14 @@ INACTIVE: Mapping[str, str] = {
 }
 """Dotted key, as provenance names it -> why nothing follows from it."""
 
+INACTIVE_OF_TOOLS: Mapping[str, str] = {
+    "parameters": "for webhook tools, which are not called yet; a function's own arguments are asked for",
+    "preToolSpeech": "nothing is said before a tool runs; fallbacks.hold is said where one takes long",
+    "toolSound": "nothing is played while a tool works yet",
+    "simulation": "a function runs in a simulated call as in a real one",
+}
+"""Key of a tool -> the same."""
+
 
 def inactive_keys(values: Mapping[str, Any], provenance: Mapping[str, str]) -> dict[str, str]:
     """Return, for each key that somebody has set and that changes nothing yet, why.
@@ -53,6 +61,9 @@ def inactive_keys(values: Mapping[str, Any], provenance: Mapping[str, str]) -> d
         kind = (tool.get("source") or {}).get("kind", tool.get("executionMode") or "builtin")
         if kind != "builtin":
             found[f"tools.{tool.get('name')}"] = f"tools of kind {kind} are not called yet"
+        for key, reason in INACTIVE_OF_TOOLS.items():
+            if tool.get(key) not in (None, {}, "auto"):
+                found[f"tools.{tool.get('name')}.{key}"] = reason
     return found
 
 

@@ -43,7 +43,7 @@ def find_route(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> R
         return Route(named[0], named[1], number, "job_metadata", tuple(ignored))
     if number is not None:
         if offer.direction is Direction.INBOUND and not number.config.takes_calls:
-            return _refused(settings, "The dialled number only places calls: its direction is outbound.")
+            return _refused(catalog, settings, "The dialled number only places calls: its direction is outbound.")
         agent_id = number.config.agent_id
         agent = catalog.find_agent(agent_id) if agent_id is not None else None
         if agent is not None:
@@ -55,7 +55,7 @@ def find_route(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> R
     fallback = catalog.find_agent(settings.default_agent) if settings.default_agent else None
     if fallback is not None:
         return Route(fallback[0], fallback[1], number, "default_agent", tuple(ignored))
-    return _refused(settings, _why_nobody(offer, number, settings))
+    return _refused(catalog, settings, _why_nobody(offer, number, settings))
 
 
 def _number_of_ours(offer: CallOffer) -> str | None:
@@ -77,13 +77,25 @@ def _named_agent(
     return found
 
 
-def _refused(settings: Settings, detail: str) -> CallRefusal:
+def refusing_voice(catalog: AgentCatalog) -> AgentConfig | None:
+    """Return the agent in whose voice callers nobody takes are told so: the first one."""
+    return next(iter(catalog.agents.values()), None)
+
+
+def own_refusal(settings: Settings) -> str:
+    """Return the operator's own sentence for such callers, "" where it is the one that ships as a clip."""
+    shipped = type(settings).model_fields["unknown_number_message"].default
+    return "" if settings.unknown_number_message == shipped else settings.unknown_number_message
+
+
+def _refused(catalog: AgentCatalog, settings: Settings, detail: str) -> CallRefusal:
     spoken = settings.unknown_number_policy == "speak"
     return CallRefusal(
         organization_id=settings.organization_id,
         reason=DisconnectionReason.UNKNOWN_NUMBER,
         sentence=settings.unknown_number_message if spoken else "",
         detail=detail,
+        voice=refusing_voice(catalog) if own_refusal(settings) else None,
     )
 
 

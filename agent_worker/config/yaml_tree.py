@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,15 @@ class YamlTree(Mapping[str, Any]):
 
     def line_of(self, location: Location) -> int | None:
         """Return the 1-based line of the deepest part of this location that the file has."""
-        # lines are asked for where something is wrong, which is seldom: they are not kept
+        place = self.as_written(location)
+        return next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), 1)
+
+    @cached_property
+    def _lines(self) -> dict[Location, int]:
+        # read again where something is wrong, which is seldom; a catalog of many files keeps none
         lines: dict[Location, int] = {}
         _Reading(self.file, self.kind, lines).of(self._text)
-        place = self.as_written(location)
-        return next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
+        return lines
 
     def as_written(self, location: Location) -> Location:
         """Return the location with keys as the file spells them, and without what stands in no file."""

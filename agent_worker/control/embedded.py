@@ -130,7 +130,7 @@ class EmbeddedControlPlane:
         from agent_worker.control.stored_catalog import stored_catalog
 
         async with self.reading() as connection:
-            return await stored_catalog(connection, self._settings.organization_id, known)
+            return await stored_catalog(connection, self._settings, known)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

@@ -68,7 +68,10 @@ class RemoteControlPlane:
         def request(left: float) -> bytes:
             # what follows at this end needs its share of the ringing too, so the other is told the whole rest
             budget = min(left + reserve, wire.MAX_RING_SECONDS)
-            return wire.OpenCall(offer=offer, budget_seconds=budget).model_dump_json().encode()
+            try:
+                return wire.OpenCall(offer=offer, budget_seconds=budget).model_dump_json().encode()
+            except ValueError as error:  # metadata nested deeper than JSON goes here
+                raise ControlPlaneError("offer_not_sendable", "The offer is no JSON.", retryable=False) from error
 
         try:
             return await self._client.ask(

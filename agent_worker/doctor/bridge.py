@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -15,9 +13,9 @@ from livekit import api
 
 from agent_worker.doctor.examination import Examination
 from agent_worker.doctor.finding import Status
-from agent_worker.doctor.server import http_url
 from agent_worker.doctor.sip_options import DEFAULT_PORT, SipAnswer, ask_bridge, split_address
 from agent_worker.settings import Settings
+from agent_worker.telephony.client import livekit_client
 from agent_worker.telephony.rooms import delete_room
 
 NAME = "bridge"
@@ -25,16 +23,6 @@ NO_SUCH_ENCRYPTION = 99
 REQUEST_SECONDS = 8.0
 
 Knock = Literal["answers", "nobody", "unwell", "unknown"]
-
-
-@asynccontextmanager
-async def livekit_api(settings: Settings) -> AsyncIterator[api.LiveKitAPI]:
-    """Lend a client of LiveKit's server API."""
-    url = http_url(settings.livekit_url) or settings.livekit_url
-    secret = settings.livekit_api_secret.get_secret_value()
-    timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
-    async with api.LiveKitAPI(url, settings.livekit_api_key, secret, timeout=timeout) as client:
-        yield client
 
 
 async def check_bridge(exam: Examination) -> None:
@@ -47,7 +35,7 @@ async def check_bridge(exam: Examination) -> None:
             exam, "address_invalid", f"AGENT_WORKER_SIP_ADDRESS: {error}.", "Write host:port, as sip.example.com:5060."
         )
         return
-    async with livekit_api(settings) as client:
+    async with livekit_client(settings) as client:
         if not await _read_lists(exam, client):
             return
         knock, options = await asyncio.gather(_knock(client), _options(host, port))

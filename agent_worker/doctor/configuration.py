@@ -15,7 +15,11 @@ async def check_configuration(exam: Examination) -> None:
         whole = str(problem)
         message = whole.removesuffix(problem.remedy).strip() if problem.remedy else whole
         exam.report(NAME, Status.FAILED, message, problem.remedy, code=problem.code)
-    if not problems and exam.catalog is not None:
+    if problems or exam.settings is None:
+        return
+    if exam.settings.control_url:
+        exam.report(NAME, Status.OK, "The settings are valid; the agents are the control plane's.")
+    elif exam.catalog is not None:
         agents, numbers = len(exam.catalog.agents), len(exam.catalog.numbers)
         said = f"{agents} {'agent' if agents == 1 else 'agents'}, {numbers} {'number' if numbers == 1 else 'numbers'}"
         exam.report(NAME, Status.OK, f"The configuration is valid: {said}.")

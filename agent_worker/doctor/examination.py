@@ -151,9 +151,10 @@ async def examine(
 def _why_not(exam: Examination, check: Check, skip: Sequence[str]) -> str:
     if check.name in skip:
         return "Left out on request."
-    missing = {"settings": exam.settings is None, "catalog": exam.settings is None or exam.catalog is None}
-    if missing.get(check.wants):
+    if check.wants and exam.settings is None:
         return "Not checked because configuration failed."
+    if check.wants == "catalog" and exam.catalog is None:
+        return f"Not checked because {'control' if exam.failed('control') else 'configuration'} failed."
     for need in check.needs:
         if exam.failed(need):
             return f"Not checked because {need} failed."

@@ -18,6 +18,9 @@ from agent_worker.doctor.providers import words_of
 from agent_worker.telephony.matching import Caution, Verdict
 
 NAME = "call"
+UNANSWERED = "canceled"
+"""LiveKit's code of a call that nobody answered in time."""
+
 LATE_SECONDS = 2.0
 QUIET_DBFS = -40.0
 _TRANSPORTS = {"UDP": api.SIPTransport.SIP_TRANSPORT_UDP, "TCP": api.SIPTransport.SIP_TRANSPORT_TCP}
@@ -76,7 +79,7 @@ def judge_call(call: LoopbackCall, number: str, expected: Expected, words: str =
         words: what a recogniser made of it, "" where none could tell.
     """
     if call.answered is None or call.failure:
-        if call.reached_room is None and expected.only_from_addresses and not call.sip_status:
+        if call.reached_room is None and expected.only_from_addresses and call.failure == UNANSWERED:
             return (
                 Status.WARNING,
                 "address_not_allowed",
@@ -91,10 +94,10 @@ def _why_unanswered(call: LoopbackCall, number: str) -> tuple[str, str, str]:
     after = f"after {call.given_up:.0f} s" if call.given_up else "at once"
     if call.failure == "no_bridge":
         return "no_bridge", "No SIP bridge is connected to LiveKit.", "Start livekit-sip."
-    if call.sip_status in (401, 403, 407):
+    if call.failure == "password_refused" or call.sip_status in (401, 403, 407):
         return (
             "password_refused",
-            f"The trunk of {number} refuses the password of its SIP connection ({call.sip_status}).",
+            f"The trunk of {number} refuses the user name or password of its SIP connection.",
             "Correct the variables of usernameEnv and passwordEnv, then run `provision`.",
         )
     if call.sip_status in (400, 488):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -15,8 +16,8 @@ import aiohttp
 import numpy as np
 from livekit import api, rtc
 
-from agent_worker.doctor.bridge import livekit_api
 from agent_worker.settings import Settings
+from agent_worker.telephony.client import livekit_client
 from agent_worker.telephony.rooms import delete_room
 from agent_worker.testing.audio import Pcm, dbfs, speech_segments
 
@@ -106,7 +107,7 @@ async def place_call(settings: Settings, order: LoopbackOrder) -> LoopbackCall:
     """
     name = f"doctor-call-{secrets.token_hex(6)}"
     call = LoopbackCall()
-    async with livekit_api(settings) as client:
+    async with livekit_client(settings) as client:
         await client.room.create_room(api.CreateRoomRequest(name=name, empty_timeout=30, departure_timeout=1))
         try:
             async with _ear(settings, name) as ear:
@@ -220,10 +221,17 @@ async def _dial(client: api.LiveKitAPI, room: str, order: LoopbackOrder, call: L
     except api.SipCallError as error:
         call.failure, call.sip_status = str(error.code), int(error.sip_status_code or 0)
     except api.TwirpError as error:
-        unanswered = "no response from servers" in error.message
-        call.failure = "no_bridge" if unanswered else str(error.code)
+        call.failure = read_failure(str(error.code), error.message)
     except (aiohttp.ClientError, TimeoutError) as error:
         call.failure = type(error).__name__
+
+
+def read_failure(code: str, message: str) -> str:
+    """Return what a failure without a SIP status is: `no_bridge`, `password_refused`, or LiveKit's code."""
+    if "no response from servers" in message:
+        return "no_bridge"
+    # the bridge gives up on a second challenge, and on a first one where it has nothing to answer it with
+    return "password_refused" if re.search(r"\bauth\b|no username or password", message) else code
 
 
 async def _listen(ear: _Ear) -> None:

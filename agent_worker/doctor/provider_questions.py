@@ -117,10 +117,12 @@ async def ask_recogniser(recogniser: stt.STT[Any], speech: rtc.AudioFrame) -> Re
 async def _speak(stream: stt.RecognizeStream, speech: rtc.AudioFrame, spoken: list[float]) -> None:
     """Play the sentence at the speed it was spoken and silence after it; note when the sentence ended."""
     silence = b"\0" * (int(speech.sample_rate * TRAILING_SECONDS) * 2)
+    due = time.monotonic()
     for data in (bytes(speech.data), silence):
         for chunk in _chunks(data, speech.sample_rate):
             stream.push_frame(chunk)
-            await asyncio.sleep(CHUNK_SECONDS)
+            due += CHUNK_SECONDS
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
         spoken.append(time.monotonic())
     stream.end_input()
 

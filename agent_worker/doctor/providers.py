@@ -30,7 +30,7 @@ from agent_worker.providers.vendor import Layer
 NAME = "providers"
 AT_ONCE = 4
 ANSWER_SECONDS = 15.0
-CLIP = "goodbye"
+CLIP = "hold"
 """A sentence in English that ships with the product."""
 
 _ROLES: Mapping[Layer, str] = {"stt": "recogniser", "llm": "language model", "tts": "voice"}

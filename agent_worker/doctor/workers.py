@@ -6,9 +6,9 @@ import aiohttp
 from livekit import api
 
 from agent_worker import __version__
-from agent_worker.doctor.bridge import livekit_api
 from agent_worker.doctor.examination import Examination
 from agent_worker.doctor.finding import Status
+from agent_worker.telephony.client import livekit_client
 from agent_worker.telephony.probe import ask_workers
 
 NAME = "worker"
@@ -20,7 +20,7 @@ async def check_worker(exam: Examination) -> None:
     """Ask who is registered under our agent name, without a call."""
     name = exam.known_settings.agent_name
     try:
-        async with livekit_api(exam.known_settings) as client:
+        async with livekit_client(exam.known_settings) as client:
             answer = await ask_workers(client, name, seconds=ANSWER_SECONDS)
     except (api.TwirpError, aiohttp.ClientError) as error:
         code = getattr(error, "code", type(error).__name__)

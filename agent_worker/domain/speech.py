@@ -90,7 +90,7 @@ class TtsOptions(ConfigModel):
     Attributes:
         speed: 1 = as the voice was made; none = the provider's own.
         model: the model where the list of providers names a vendor alone.
-        sample_rate: Hz.
+        sample_rate: rate of the voice's samples, Hz.
         workload: kind of speech, as hosted platforms name it.
         provider_options: other options of the provider, by its own names in camelCase.
     """

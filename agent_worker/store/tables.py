@@ -196,6 +196,7 @@ agents = Table(
     moment("created_at", null=False),
     moment("updated_at", null=False),
     Index(None, "organization_id", "created_at"),
+    Index("ix_agents_state", "organization_id", "updated_at", "version"),
 )
 
 numbers = Table(
@@ -209,11 +210,14 @@ numbers = Table(
     text("sip_provider_name"),
     text("direction", null=False),
     Column("dispatch_metadata_template", NullableJson),
-    Column("agent_id", ForeignKey("agents.id", ondelete="SET NULL")),
+    text("agent_id"),  # of a row, or the name of an agent that is a file
     text("label"),
+    text("sip_connection"),
+    Column("version", Integer, nullable=False, default=1, server_default="1"),
     moment("created_at", null=False),
     moment("updated_at", null=False),
     UniqueConstraint("organization_id", "e164"),
+    Index("ix_numbers_state", "organization_id", "updated_at", "version"),
 )
 
 webhook_endpoints = Table(

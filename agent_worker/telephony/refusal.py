@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import aiohttp
 from google.protobuf.message import DecodeError
 from livekit import api
@@ -34,10 +36,9 @@ def explained(error: Exception, what: str) -> TelephonyError:
         return _not_livekit()
     if isinstance(error, aiohttp.InvalidURL):
         return TelephonyError("livekit_url_invalid", "LIVEKIT_URL is not a URL.", remedy="Write wss://host.")
-    reason = getattr(error, "os_error", None) or error
     return TelephonyError(
         "livekit_unreachable",
-        f"LiveKit cannot be reached: {getattr(reason, 'strerror', None) or type(error).__name__}.",
+        f"LiveKit cannot be reached: {_reason(error)}.",
         remedy="LIVEKIT_URL must name the server; is it running, and the port open?",
         retryable=True,
     )
@@ -63,6 +64,14 @@ def _refused(error: api.TwirpError, what: str) -> TelephonyError:
         f"LiveKit was asked {what} and refuses: {error.message.removesuffix('.')}.",
         retryable=error.code in _AGAIN,
     )
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "os_error", None) or error
+    number = getattr(cause, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)  # asyncio's own text is "Connect call failed"
+    return getattr(cause, "strerror", None) or type(error).__name__
 
 
 def _not_livekit() -> TelephonyError:

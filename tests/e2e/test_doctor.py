@@ -25,6 +25,7 @@ from agent_worker.doctor.examination import Check, Examination, examine
 from agent_worker.doctor.finding import Finding, Status
 from agent_worker.settings import Settings
 from agent_worker.telephony.matching import Incoming, Reason, judge
+from agent_worker.testing.audio import speech_segments
 from agent_worker.testing.stack import Inbound, LiveKitStack, StackBinaries
 from agent_worker.testing.voice import render
 from agent_worker.testing.worker_process import WorkerProcess, clean_environment
@@ -39,8 +40,10 @@ SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 @pytest.fixture
 def heard(rig: Rig) -> Rig:
     """The rig, with a recogniser that knows the sentences the doctor has it hear."""
-    clip = np.frombuffer(bytes(bundled("goodbye").data), dtype=np.int16)
-    rig.providers.deepgram.register_clip("Goodbye.", clip, CLIP_RATE)
+    clip = np.frombuffer(bytes(bundled("hold").data), dtype=np.int16)
+    for part in speech_segments(clip, CLIP_RATE, max_gap=0.1):
+        spoken = clip[int(part.start * CLIP_RATE) : int(part.end * CLIP_RATE)]
+        rig.providers.deepgram.register_clip("One moment.", spoken, CLIP_RATE)
     rig.providers.deepgram.register_clip(GREETING, render(GREETING, CLIP_RATE), CLIP_RATE)
     return rig
 
@@ -248,7 +251,7 @@ async def test_our_judgement_is_the_bridges(rig: Rig) -> None:
             async with rig.phone() as phone:
                 call = await phone.dial(number)
                 reached = await _reaches_a_room(rig, seconds=3.0 if verdict.matches else 1.5)
-                await call.cancel()
+                await call.hang_up()
             assert reached is verdict.matches, reason
             await rig.stack.wait_no_rooms()
 
@@ -310,8 +313,9 @@ async def test_a_worker_without_slots_says_so(rig: Rig, tmp_path: Path) -> None:
         await call.hang_up()
         await rig.stack.wait_no_rooms()
         async with asyncio.timeout(20):
-            while only(free := await found(environment(rig, worker), "slots"), "slots").status is not OK:
-                await asyncio.sleep(0.5)
+            free = await found(environment(rig, worker), "slots")
+            while only(free, "slots").status is not OK:
+                free = await found(environment(rig, worker), "slots")
         calls = await rig.calls(worker)
 
     assert only(full, "worker").status is OK
@@ -332,7 +336,7 @@ async def test_each_provider_is_asked_for_itself(heard: Rig, tmp_path: Path) -> 
     assert (told["llm"].status, told["llm"].code) == (FAILED, "provider_down")
     assert (told["tts"].status, told["tts"].code) == (FAILED, "unreachable")
     assert "CARTESIA_BASE_URL" in told["tts"].remedy
-    assert told["stt"].status is OK and "Goodbye" in told["stt"].message
+    assert told["stt"].status is OK and "One moment" in told["stt"].message
 
 
 async def test_a_key_the_provider_refuses(heard: Rig, tmp_path: Path) -> None:
@@ -423,17 +427,16 @@ async def test_webhooks_are_asked_and_tried(
 
 async def test_a_bridge_that_is_away(binaries: StackBinaries, rig: Rig, tmp_path: Path) -> None:
     """LiveKit without its bridge: both ends say so; the address alone being wrong is another matter."""
-    async with LiveKitStack(binaries, tmp_path / "stack") as stack:
-        async with desk(rig, tmp_path) as worker:
-            env = environment(rig, worker, **stack.env, AGENT_WORKER_SIP_ADDRESS=f"127.0.0.1:{stack.sip_port}")
-            well = await found(env, "bridge")
-            elsewhere = await found(env | {"AGENT_WORKER_SIP_ADDRESS": "127.0.0.1:9"}, "bridge")
-            guessed = await found({k: v for k, v in env.items() if k != "AGENT_WORKER_SIP_ADDRESS"}, "bridge")
-            other_redis = f"{rig.stack.sip_address[0]}:{rig.stack.sip_address[1]}"
-            os.kill(stack.pids["livekit-sip"], signal.SIGKILL)
-            await asyncio.sleep(0.5)
-            away = await found(env, "numbers", "bridge")
-            apart = await found(env | {"AGENT_WORKER_SIP_ADDRESS": other_redis}, "bridge")
+    async with LiveKitStack(binaries, tmp_path / "stack") as stack, desk(rig, tmp_path) as worker:
+        env = environment(rig, worker, **stack.env, AGENT_WORKER_SIP_ADDRESS=f"127.0.0.1:{stack.sip_port}")
+        well = await found(env, "bridge")
+        elsewhere = await found(env | {"AGENT_WORKER_SIP_ADDRESS": "127.0.0.1:9"}, "bridge")
+        guessed = await found({k: v for k, v in env.items() if k != "AGENT_WORKER_SIP_ADDRESS"}, "bridge")
+        other_redis = f"{rig.stack.sip_address[0]}:{rig.stack.sip_address[1]}"
+        os.kill(stack.pids["livekit-sip"], signal.SIGKILL)
+        await asyncio.sleep(0.5)
+        away = await found(env, "numbers", "bridge")
+        apart = await found(env | {"AGENT_WORKER_SIP_ADDRESS": other_redis}, "bridge")
 
     assert only(well, "bridge").status is OK
     assert (only(elsewhere, "bridge").status, only(elsewhere, "bridge").code) == (FAILED, "bridge_unreachable")
@@ -474,7 +477,7 @@ async def test_interrupted_in_the_middle_of_a_call(rig: Rig, tmp_path: Path) -> 
         skipped = "worker,slots,providers,webhooks"
         process = await start(environment(rig, worker), "--call", "--skip", skipped)
         async with asyncio.timeout(60):
-            while not any(room.startswith("call-") for room in await rig.stack.rooms()):
+            while not any(room.startswith("call-") for room in await rig.stack.rooms()):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()

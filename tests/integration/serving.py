@@ -60,7 +60,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
                 await asyncio.sleep(0.01)
             yield address_of(bound)
         finally:
-            server.should_exit = server.force_exit = True
+            server.should_exit = True
             await running
 
 

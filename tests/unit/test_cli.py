@@ -213,9 +213,11 @@ numbers:
         ("numbers: [{e164: '+12'}]\n", KEYS, 2, ["error: telephony.yaml:1: '+12' is not a phone number."]),
         (
             TELEPHONY,
-            KEYS | {"SIP_USER": "u", "SIP_PASSWORD": "hunter2", "LIVEKIT_URL": "ws://127.0.0.1:9"},
+            KEYS
+            | {"SIP_USER": "u", "SIP_PASSWORD": "hunter2"}
+            | {"LIVEKIT_URL": "ws://127.0.0.1:9", "LIVEKIT_API_SECRET": "a-secret-of-thirty-two-characters"},
             1,
-            ["error: LiveKit cannot be reached: "],
+            ["error: LiveKit cannot be reached: Connection refused."],
         ),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -14,10 +14,14 @@ from ruamel.yaml import YAML
 from agent_worker.cli import app
 from agent_worker.config.agent_files import read_agent_file
 from agent_worker.config.catalog import AgentCatalog
-from agent_worker.domain.agent import AgentConfig
-from agent_worker.settings import Settings
+from agent_worker.config.inactive import INACTIVE
+from agent_worker.config.presets_file import read_presets
+from agent_worker.config.telephony_file import read_telephony_file
+from agent_worker.settings import Settings, read_settings
 from agent_worker.telephony.desired import desired_state
 from agent_worker.toolbox.loader import load_tools
+from docs.generate import SETTING_SECTIONS, variable_of, written
+from docs.model_keys import EXAMPLES, FILES, Key, keys
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -30,45 +34,146 @@ MARKDOWN = [
 ]
 
 
-def agent_keys(model: type[BaseModel] = AgentConfig, prefix: str = "") -> Iterator[str]:
-    """Every key of an agent file, dotted; the keys of a list's entries behind `[]`."""
-    for name, field in model.model_fields.items():
-        key = f"{prefix}{field.alias or name}"
-        annotation = field.annotation
-        inner = next((part for part in (annotation, *get_args(annotation)) if is_model(part)), None)
-        if inner is None:
-            yield key
-        else:
-            yield from agent_keys(inner, f"{key}{'' if inner is annotation else '[]'}.")
+def fields_of(file: str) -> Iterator[tuple[type[BaseModel], str]]:
+    """Every field of every object a configuration file can hold."""
+    waiting: list[type[BaseModel]] = [FILES[file]]
+    seen: set[type[BaseModel]] = set()
+    while waiting:
+        model = waiting.pop()
+        if model in seen:
+            continue
+        seen.add(model)
+        for name, field in model.model_fields.items():
+            yield model, name
+            waiting += models_in(field.annotation)
 
 
-def is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
 
 
-@pytest.mark.parametrize("key", sorted(agent_keys()))
-def test_every_agent_key_is_described(key: str) -> None:
-    """Each key of an agent file has its row in docs/agents.md."""
-    assert f"\n| `{key}` |" in DOCS["agents.md"]
+def rows_of(page: str) -> dict[str, list[str]]:
+    """The cells of each row whose first cell is code, by that cell; every table's."""
+    found: dict[str, list[str]] = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells and re.fullmatch(r"`[^`]+`", cells[0]):
+            found.setdefault(cells[0].strip("`").replace(" (", "("), cells[1:])
+    return found
 
 
-def test_no_agent_key_is_described_that_is_none() -> None:
-    """A row of docs/agents.md is a key that can be written."""
-    rows = set(re.findall(r"^\| `([a-zA-Z.\[\]]+)` \|", DOCS["agents.md"], re.MULTILINE))
+KEYS = [key for file in FILES for key in keys(file)]
+PARTS = dict(
+    zip(
+        (*FILES, "settings"),
+        (rows_of(part) for part in re.split(r"^## ", DOCS["configuration.md"], flags=re.MULTILINE)[1:]),
+        strict=False,
+    )
+)
 
-    assert rows - set(agent_keys()) == {"stackPreferences.allowedProviders", "tools"}
+
+def test_the_configuration_page_is_what_the_models_say() -> None:
+    """Nobody edits a table by hand, and no change of a model is forgotten: `make docs` writes the page."""
+    assert written(DOCS["configuration.md"]) == DOCS["configuration.md"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_key_of_a_file_is_on_the_configuration_page(file: str) -> None:
+    """Each field of each object has a row, or is an object whose own keys have theirs."""
+    described = {(key.model, key.name) for key in keys(file)}
+    parents = {(model, alias) for key in keys(file) for model, alias, _ in key.trail}
+
+    for model, name in fields_of(file):
+        alias = model.model_fields[name].alias or name
+        assert (model, name) in described or (model, alias) in parents, f"{model.__name__}.{name}"
+    assert {key.path for key in keys(file)} == PARTS[file].keys()
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.file} {key.path}")
+def test_every_key_has_its_meaning_and_all_its_cells(key: Key) -> None:
+    """A row says type, default, example, when it takes effect and what it means, and none of these is empty."""
+    of_type, default, example, effect, meaning = PARTS[key.file][key.path]
+
+    assert len(key.meaning) > 3, f"the docstring of {key.model.__name__} says nothing of {key.name}"
+    assert of_type
+    assert default
+    assert example
+    assert effect in ("start", "start · call", "provision", "not yet")
+    assert meaning.startswith(key.meaning.replace("|", "\\|"))
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.file} {key.path}")
+def test_every_example_is_valid_and_is_taken(key: Key, tmp_path: Path) -> None:
+    """The example can be written into a file, which is then read without a complaint and holds it."""
+    path = tmp_path / f"{key.file}.yaml"
+    YAML(typ="safe", pure=True).dump(key.document(), path)
+    read: BaseModel
+    if key.file == "agent":
+        read = read_agent_file(path).agent
+    elif key.file == "telephony":
+        read = read_telephony_file(path).config
+    else:
+        read = read_presets(path)
+
+    value: Any = read.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for _, alias, wrapper in key.trail:
+        value = value[alias]
+        value = value[0] if wrapper == "[]" else value["de"] if wrapper == ".<tag>" else value
+    assert value == key.example
+
+
+def test_no_example_is_left_over() -> None:
+    """An example is of a key or a variable that exists."""
+    for file in FILES:
+        needed = {name for key in keys(file) for name in sibling_paths(key)}
+        assert EXAMPLES[file].keys() <= {key.path for key in keys(file)} | needed, file
+    assert EXAMPLES["settings"].keys() == {variable_of(name) for name in Settings.model_fields}
+
+
+def sibling_paths(key: Key) -> Iterator[str]:
+    """Required keys beside this one, which its example needs."""
+    prefix = key.path_of(len(key.trail) - 1)
+    for name, field in key.model.model_fields.items():
+        if field.is_required():
+            yield f"{prefix}{field.alias or name}"
+
+
+def test_what_is_not_active_is_told_with_its_reason() -> None:
+    """A key nothing follows from is marked so on the page, and one that works is not."""
+    rows = PARTS["agent"]
+    for key, reason in INACTIVE.items():
+        under = [path for path in rows if path == key or path.startswith((f"{key}.", f"{key}["))]
+        assert under, key
+        for path in under:
+            assert rows[path][3] == "not yet", path
+        assert reason in rows[under[0]][4], key
+    assert rows["firstMessage"][3] == rows["webhooks.preCall.url"][3] == "start · call"
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
-def test_every_setting_is_described(name: str) -> None:
-    """Each variable has its row in docs/configuration.md, with its default where it is a plain one."""
+def test_every_setting_is_described(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variable has its row, a plain default as it is, and an example that can be set and is another value."""
     field = Settings.model_fields[name]
-    variable = str(field.validation_alias or f"AGENT_WORKER_{name.upper()}")
-    row = re.search(rf"^\| `{variable}` \| (.*?) \|", DOCS["configuration.md"], re.MULTILINE)
+    variable = variable_of(name)
+    of_type, default, example, meaning = PARTS["settings"][variable]
+    before = getattr(read_settings(), name)
+    monkeypatch.setenv(variable, example.strip("`"))
 
-    assert row, variable
+    assert of_type
+    assert meaning
     if isinstance(field.default, int):
-        assert row[1].strip("`") == str(field.default)
+        assert default.strip("`") == str(field.default)
+    assert getattr(read_settings(), name) != before
+
+
+def test_the_sections_of_the_settings_hold_each_once() -> None:
+    """No variable is forgotten, and none stands twice."""
+    listed = [name for names in SETTING_SECTIONS.values() for name in names.split()]
+
+    assert sorted(listed) == sorted(Settings.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,9 @@ def test_an_entry_that_cannot_serve_says_what_to_do(entry: str, code: str, says:
 
 def test_a_server_that_needs_no_key_is_used_without_one() -> None:
     """`OPENAI_BASE_URL` alone is enough, and no key of ours is made up from the environment."""
-    stack = build_stack(agent(), {**KEYS, "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"}, NO_PRESETS)
+    stack = build_stack(
+        agent(), {**KEYS, "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"}, NO_PRESETS
+    )
     assert stack.llm.provider == "127.0.0.1:9"
     assert stack.llm._client.api_key == "unused"  # type: ignore[attr-defined]
 
