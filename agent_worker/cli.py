@@ -266,7 +266,7 @@ def doctor(
     nothing; rooms it makes are deleted again. Exits with 1 where anything failed.
 
     \b
-    Examples:
+    Example:
       python -m agent_worker doctor
       python -m agent_worker doctor --call --number +12015550123
       python -m agent_worker doctor --skip providers --skip webhooks --json

@@ -11,8 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from agent_worker.config.agent_files import AgentFile, line_of
 from agent_worker.config.agent_checks import outbound_problems, template_notes, template_problems
+from agent_worker.config.agent_files import AgentFile, line_of
 from agent_worker.config.catalog import AgentCatalog, load_catalog
 from agent_worker.config.inactive import inactive_keys
 from agent_worker.config.presets_file import read_presets

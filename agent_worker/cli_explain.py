@@ -42,7 +42,9 @@ class Explanation:
     unheard: list[str]
 
 
-def explain(offer: CallOffer, reply: Mapping[str, Any] | None, catalog: AgentCatalog, settings: Settings) -> Explanation:
+def explain(
+    offer: CallOffer, reply: Mapping[str, Any] | None, catalog: AgentCatalog, settings: Settings
+) -> Explanation:
     """Return how this call would be configured.
 
     Args:
@@ -88,9 +90,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ConfigError(
-            "overrides_unreadable", "The file cannot be read as JSON or YAML.", file=str(path)
-        ) from error
+        raise ConfigError("overrides_unreadable", "The file cannot be read as JSON or YAML.", file=str(path)) from error
     if not isinstance(value, dict):
         raise ConfigError(
             "overrides_unreadable", "The file holds no object.", remedy='Write {"firstMessage": "…"}.', file=str(path)

@@ -18,7 +18,7 @@ from agent_worker.providers.registry import build_stack
 from agent_worker.providers.stack import Stack
 from agent_worker.providers.vendor import Wishes
 from agent_worker.settings import Settings
-from agent_worker.toolbox.loader import LoadedTool
+from agent_worker.toolbox.loaded_tool import LoadedTool
 
 MAX_READY = 8
 """Stacks of providers built ahead; with more, the other agents' calls ring some 30 ms longer."""

@@ -27,7 +27,7 @@ from agent_worker.domain.call import (
 )
 from agent_worker.domain.fact import CallOpened, CallPlanned
 from agent_worker.errors import AgentWorkerError, CallError, ProviderError
-from agent_worker.toolbox.loader import bind
+from agent_worker.toolbox.binding import bind
 
 logger = logging.getLogger("agent_worker.call")
 

@@ -1,25 +1,27 @@
-"""Who forwarded a call: the number that was dialled first, from what carriers send along."""
+"""Who forwarded a call: the number that was called first, from what carriers send along."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import phonenumbers
 
-from agent_worker.config.numbers import to_e164
-from agent_worker.config.sip_headers import AddressEntry, address_entries
+from agent_worker.config.numbers import digits, to_e164
+from agent_worker.config.sip_entries import SipEntry, sip_entries
 
 Source = Literal["telnyx", "diversion", "history-info"]
 
-TELNYX_FIELDS = ("forwarded-from", "original-to", "redirecting-number")
-"""In the order they are believed (contract S2)."""
+HEADER_ATTRIBUTE = "sip.h."
+"""How LiveKit names the attribute of a header it passes on by itself: of a repeated header it holds the last."""
 
-LAST = 10**9
-"""Where an index stands that is none."""
-
-DIVERSION, HISTORY_INFO = ("diversion",), ("history-info", "history")
+_TELNYX_FIELDS = ("forwardedfrom", "originalto", "redirectingnumber")
+_DIVERSION = ("diversion",)
+_HISTORY = ("historyinfo", "history")
+_MIN_TAIL_DIGITS = 7
+_NORTH_AMERICAN = re.compile(r"[2-9][0-9]{9}")
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,10 @@ class Forwarding:
     """Where a call came from before it reached us.
 
     Attributes:
-        number: the number the caller dialled, E.164; None where the call was not forwarded, or nobody says by whom.
-        source: what says so.
-        hops: every number the call passed, the first one first.
+        number: the number that was called first and forwarded, E.164; None where the call was not forwarded, or
+            nobody says from where.
+        source: what said so.
+        hops: every number the call was forwarded from, the first one called first, E.164.
     """
 
     number: str | None = None
@@ -40,92 +43,137 @@ class Forwarding:
 def forwarded_from(
     attributes: Mapping[str, str], job_metadata: Mapping[str, Any], dialed_number: str | None
 ) -> Forwarding:
-    """Return what forwarded the call: a carrier's own field, else `Diversion`, else `History-Info`.
+    """Return the number that forwarded first: from the carrier's fields, else `Diversion`, else `History-Info`.
 
     Args:
-        attributes: of the caller's participant; a header is there under its own name, behind whatever dots.
-        job_metadata: of the dispatch, which may hold a carrier's event.
-        dialed_number: the number of ours; it is no forwarder, and its country places national numbers.
+        attributes: of the caller's participant. A header can be there twice: `sip.h.<name>` holds the last of
+            several, an attribute mapped on the trunk (`call.diversion`) the first; both are read as one.
+        job_metadata: what the dispatch sent along; Telnyx' fields at the top, in `payload` or in `data.payload`.
+        dialed_number: our own number, which is no forwarding; also tells the country of a number without one.
     """
-    region = _region(dialed_number)
-    ours = to_e164(dialed_number) or dialed_number
-    told: list[tuple[Source, list[str]]] = [
-        ("telnyx", [text for text in _telnyx(attributes, job_metadata) if isinstance(text, str)]),
-        ("diversion", _diverting(_header(attributes, DIVERSION))),
-        ("history-info", _history(_header(attributes, HISTORY_INFO))),
-    ]
-    for source, users in told:
-        hops = tuple(dict.fromkeys(n for user in users if (n := _number(user, region)) and n != ours))
+    place = _Place(dialed_number)
+    sources: tuple[tuple[Source, Iterable[str]], ...] = (
+        ("telnyx", _carrier_numbers(attributes, job_metadata, place)),
+        ("diversion", _diverted(_entries(attributes, _DIVERSION), place)),
+        ("history-info", _retargeted(_entries(attributes, _HISTORY), place)),
+    )
+    for source, numbers in sources:
+        hops = tuple(dict.fromkeys(numbers))
         if hops:
-            # a carrier's fields are several names for one number, not a list of hops
-            return Forwarding(hops[0], source, hops[:1] if source == "telnyx" else hops)
+            return Forwarding(hops[0], source, hops)
     return Forwarding()
 
 
-def _telnyx(attributes: Mapping[str, str], job_metadata: Mapping[str, Any]) -> Iterator[Any]:
-    events = [job_metadata, _inner(job_metadata, "payload"), _inner(_inner(job_metadata, "data"), "payload")]
-    named = {_field_name(name): value for name, value in attributes.items()}
-    for field in TELNYX_FIELDS:
-        for event in events:
-            yield event.get(field.replace("-", "_"))
-        yield named.get(field)
+class _Place:
+    """The country and the number a call arrived at."""
+
+    def __init__(self, dialed: str | None) -> None:
+        self._e164 = to_e164(dialed)
+        self._tail = digits(dialed)
+        self._country, self._region = _country_of(self._e164)
+
+    def number(self, entry: SipEntry) -> str | None:
+        """Return the entry's number in E.164, or None where it is none."""
+        bare = re.sub(r"[\s().\-/\u00a0]", "", entry.user)
+        if entry.context is not None and not bare.startswith("+"):
+            found = to_e164(entry.context + bare.removeprefix("0"))
+            return found if found and phonenumbers.is_possible_number(phonenumbers.parse(found)) else None
+        if self._country == 1 and _NORTH_AMERICAN.fullmatch(bare):
+            return self._national(bare) or to_e164(bare)
+        return to_e164(entry.user) or self._national(bare)
+
+    def is_ours(self, number: str) -> bool:
+        """Whether this is the number that was dialled."""
+        if self._e164 is not None:
+            return number == self._e164
+        return len(self._tail) >= _MIN_TAIL_DIGITS and number.endswith(self._tail)
+
+    def _national(self, bare: str) -> str | None:
+        if self._region is None or not bare.isascii() or not bare.isdigit() or len(bare) < _MIN_TAIL_DIGITS:
+            return None
+        try:
+            parsed = phonenumbers.parse(bare, self._region)
+        except phonenumbers.NumberParseException:
+            return None
+        if not phonenumbers.is_valid_number(parsed):
+            return None
+        return to_e164(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
 
 
-def _inner(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = holder.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _field_name(attribute: str) -> str:
-    bare = attribute.rpartition(".")[2].lower().replace("_", "-")
-    return bare.removeprefix("x-").removeprefix("telnyx-")
-
-
-def _header(attributes: Mapping[str, str], names: tuple[str, ...]) -> list[AddressEntry]:
-    """Return the entries of a header from all attributes that hold it.
-
-    Of a repeated header the bridge maps the first to an attribute of the trunk's choice, and includes the last as
-    `sip.h.<name>`: read in this order, both ends of the list are there.
-    """
-    held = [name for name in attributes if name.rpartition(".")[2].lower().replace("_", "-") in names]
-    entries: list[AddressEntry] = []
-    for name in sorted(held, key=lambda name: name.startswith("sip.h.")):
-        entries += [entry for entry in address_entries(str(attributes[name])) if entry not in entries]
-    return entries
-
-
-def _diverting(entries: list[AddressEntry]) -> list[str]:
-    """Return who diverted, the first one first: each diversion is put on top of those before it (RFC 5806, 4.1)."""
-    return [entry.user for entry in reversed(entries)]
-
-
-def _history(entries: list[AddressEntry]) -> list[str]:
-    """Return who was called, in order, without the one who is being called now (RFC 7044, 5)."""
-    ordered = sorted(entries, key=_index) if all("index" in entry.parameters for entry in entries) else entries
-    return [entry.user for entry in ordered[:-1]]
-
-
-def _index(entry: AddressEntry) -> tuple[int, ...]:
-    parts: Iterable[str] = entry.parameters["index"].split(".")[:20]
-    return tuple(int(part) if part.isascii() and part.isdecimal() and len(part) < 9 else LAST for part in parts)
-
-
-def _number(user: str, region: str | None) -> str | None:
-    """Return E.164; digits alone are a number of our own country where they are a valid one there."""
-    if region is None or len(user) > 40 or user.startswith(("+", "00")):
-        return to_e164(user)
+def _country_of(e164: str | None) -> tuple[int | None, str | None]:
+    if e164 is None:
+        return None, None
     try:
-        parsed = phonenumbers.parse(user, region)
+        parsed = phonenumbers.parse(e164)
     except phonenumbers.NumberParseException:
-        return to_e164(user)
-    national = to_e164(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
-    return national if phonenumbers.is_valid_number(parsed) else to_e164(user)
+        return None, None
+    region = phonenumbers.region_code_for_country_code(parsed.country_code or 0)
+    return parsed.country_code, None if region in ("ZZ", "001") else region
 
 
-def _region(dialed_number: str | None) -> str | None:
-    """Return the country of the number of ours, None where it has none."""
-    try:
-        parsed = phonenumbers.parse(to_e164(dialed_number) or "")
-    except phonenumbers.NumberParseException:
-        return None
-    return phonenumbers.region_code_for_country_code(parsed.country_code or 0)
+def _carrier_numbers(attributes: Mapping[str, str], job: Mapping[str, Any], place: _Place) -> Iterator[str]:
+    given = [*_fields_of(job), *((_folded(name.rpartition(".")[2]), value) for name, value in attributes.items())]
+    for field in _TELNYX_FIELDS:
+        for name, value in given:
+            if name != field or not isinstance(value, str):
+                continue
+            for entry in sip_entries(value):
+                number = place.number(entry)
+                if number is not None and not place.is_ours(number):
+                    yield number
+                    return
+
+
+def _fields_of(job: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    data = job.get("data")
+    for group in (job, job.get("payload"), data.get("payload") if isinstance(data, Mapping) else None):
+        if isinstance(group, Mapping):
+            for name, value in group.items():
+                if isinstance(value, (list, tuple)) and value:
+                    yield _folded(name), value[0]
+                else:
+                    yield _folded(name), value
+
+
+def _folded(name: object) -> str:
+    """Return a field's or header's name without case, dashes, and the `X-` and vendor's name before it."""
+    words = [word for word in re.split(r"[-_]", str(name)[:100].lower()) if word]
+    while words and words[0] in ("x", "telnyx"):
+        del words[0]
+    return "".join(words)
+
+
+def _entries(attributes: Mapping[str, str], names: Sequence[str]) -> list[SipEntry]:
+    """Return the entries of a header: those of its first line, then those of its last, each once."""
+    first: list[SipEntry] = []
+    last: list[SipEntry] = []
+    for name, value in attributes.items():
+        if isinstance(value, str) and _header_name(name) in names:
+            (last if name.lower().startswith(HEADER_ATTRIBUTE) else first).extend(sip_entries(value))
+    return list(dict.fromkeys([*first, *last]))
+
+
+def _header_name(attribute: str) -> str:
+    return attribute.rpartition(".")[2].lower().replace("-", "").replace("_", "")
+
+
+def _diverted(entries: Sequence[SipEntry], place: _Place) -> Iterator[str]:
+    """Yield who diverted the call, the first one first: every diversion is written on top of those before it."""
+    for entry in reversed(entries):
+        number = place.number(entry)
+        if number is not None and not place.is_ours(number):
+            yield number
+
+
+def _retargeted(entries: Sequence[SipEntry], place: _Place) -> Iterator[str]:
+    """Yield who was called before the last target; a lone entry counts only where it says that the call left it."""
+    if all(entry.index is not None for entry in entries):
+        entries = sorted(entries, key=lambda entry: entry.index or ())
+    if len(entries) == 1 and entries[0].left:
+        before, current = entries, None
+    else:
+        before, current = entries[:-1], place.number(entries[-1]) if entries else None
+    for entry in before:
+        number = place.number(entry)
+        if number is not None and number != current and not place.is_ours(number):
+            yield number

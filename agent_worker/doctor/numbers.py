@@ -19,82 +19,82 @@ SILENCE = "callers hear ringing, then nothing (100, 180, silence; some bridges: 
 
 
 @dataclass(frozen=True)
-class _Sentence:
+class Sentence:
     """Cause and remedy of one reason, with places for the numbers, trunk, rule, agents and so on."""
 
     cause: str
     remedy: str
 
 
-_SENTENCES: Mapping[Reason, _Sentence] = {
-    Reason.NO_TRUNK: _Sentence(
+SENTENCES: Mapping[Reason, Sentence] = {
+    Reason.NO_TRUNK: Sentence(
         "No inbound trunk has {numbers}: " + SILENCE + ".", PROVISION + ", which makes the trunk and its rule."
     ),
-    Reason.TRUNK_WRITTEN_DIFFERENTLY: _Sentence(
+    Reason.TRUNK_WRITTEN_DIFFERENTLY: Sentence(
         "{trunk} has {numbers} written as {written}, which LiveKit takes for another number: " + SILENCE + ".",
         "Write the number in the trunk as +, country code and digits; `python -m agent_worker provision` does.",
     ),
-    Reason.TWO_TRUNKS: _Sentence(
+    Reason.TWO_TRUNKS: Sentence(
         "More than one trunk takes {numbers} ({others}): callers get 503.", "Delete all but one of these trunks."
     ),
-    Reason.CALLER_NOT_ALLOWED: _Sentence(
+    Reason.CALLER_NOT_ALLOWED: Sentence(
         "{trunk} has {numbers}, but takes calls from other numbers only: " + SILENCE + ".",
         "Change the trunk's allowed numbers.",
     ),
-    Reason.ADDRESS_NOT_ALLOWED: _Sentence(
+    Reason.ADDRESS_NOT_ALLOWED: Sentence(
         "{trunk} has {numbers}, but does not take calls from this address: " + SILENCE + ".",
         "Add the carrier's addresses to allowedAddresses of the SIP connection, then run `provision`.",
     ),
-    Reason.NO_RULE: _Sentence(
+    Reason.NO_RULE: Sentence(
         "{trunk} has {numbers}, but there is no dispatch rule: " + SILENCE + ".",
         PROVISION + ", which makes the rule.",
     ),
-    Reason.RULE_OF_ANOTHER_TRUNK: _Sentence(
+    Reason.RULE_OF_ANOTHER_TRUNK: Sentence(
         "{trunk} has {numbers}, but every dispatch rule is bound to another trunk: " + SILENCE + ".",
         PROVISION + ", which binds a rule to this trunk.",
     ),
-    Reason.RULE_OF_ANOTHER_NUMBER: _Sentence(
+    Reason.RULE_OF_ANOTHER_NUMBER: Sentence(
         "{rule} takes calls to other numbers only, not to {numbers}: " + SILENCE + ".",
         "Take the numbers out of the rule, as the trunk lists them already.",
     ),
-    Reason.RULE_WRITTEN_DIFFERENTLY: _Sentence(
+    Reason.RULE_WRITTEN_DIFFERENTLY: Sentence(
         "{rule} has {numbers} written as {written}, and compares it letter by letter: " + SILENCE + ".",
         "Take the numbers out of the rule, as the trunk lists them already.",
     ),
-    Reason.RULE_FOR_OTHER_CALLERS: _Sentence(
+    Reason.RULE_FOR_OTHER_CALLERS: Sentence(
         "{rule} takes calls to {numbers} from certain callers only; all others hear ringing, then nothing.",
         "Take the inbound numbers out of the rule.",
     ),
-    Reason.TWO_RULES: _Sentence(
+    Reason.TWO_RULES: Sentence(
         "Two dispatch rules claim the same calls ({others}): callers to {numbers} get 503.",
         "Delete one of the two rules.",
     ),
-    Reason.ASKS_PIN: _Sentence(
+    Reason.ASKS_PIN: Sentence(
         "{rule} asks callers to {numbers} for a PIN before any agent answers.", "Take the PIN out of the rule."
     ),
-    Reason.NO_AGENT: _Sentence(
+    Reason.NO_AGENT: Sentence(
         "{rule} takes calls to {numbers}, but sends no agent: they ring until 486.",
         PROVISION + ", which has the rule dispatch {ours!r}.",
     ),
-    Reason.OTHER_AGENT: _Sentence(
+    Reason.OTHER_AGENT: Sentence(
         "{rule} sends calls to {numbers} to the agent {agents}, while our workers are named {ours!r}.",
         PROVISION + ", or set AGENT_WORKER_AGENT_NAME to the name in the rule.",
     ),
 }
-_WARNINGS: Mapping[Caution, _Sentence] = {
-    Caution.ONE_ROOM: _Sentence(
+_WARNINGS: Mapping[Caution, Sentence] = {
+    Caution.ONE_ROOM: Sentence(
         "{rule} puts all callers to {numbers} into one room: a second caller joins the first one's call.",
         "Use an individual rule, a room for each caller; `python -m agent_worker provision` makes one.",
     ),
-    Caution.SEVERAL_AGENTS: _Sentence(
+    Caution.SEVERAL_AGENTS: Sentence(
         "{rule} sends several agents ({agents}) to each call to {numbers}: all of them answer.",
         "Leave one agent in the rule.",
     ),
-    Caution.ONLY_FROM_CALLERS: _Sentence(
+    Caution.ONLY_FROM_CALLERS: Sentence(
         "{trunk} takes calls to {numbers} from certain callers only; all others hear ringing, then nothing.",
         "If that is not meant, take the allowed numbers out of the trunk.",
     ),
-    Caution.AGENT_FROM_PRESET: _Sentence(
+    Caution.AGENT_FROM_PRESET: Sentence(
         "{rule} takes its agent for {numbers} from a room preset, which cannot be looked into from here.",
         "See that the preset dispatches {ours!r}.",
     ),
@@ -119,7 +119,7 @@ async def check_numbers(exam: Examination) -> None:
     good = [number for number in numbers if exam.verdicts[number].matches]
     for group in _grouped(exam.verdicts, (number for number in numbers if not exam.verdicts[number].matches)):
         reason = exam.verdicts[group[0]].reason
-        _tell(exam, Status.FAILED, reason.value, _SENTENCES[reason], group)
+        _tell(exam, Status.FAILED, reason.value, SENTENCES[reason], group)
     good = [number for number in good if not _hides_number(exam, number)]
     for caution, sentence in _WARNINGS.items():
         for group in _grouped(exam.verdicts, (n for n in good if caution in exam.verdicts[n].cautions)):
@@ -145,7 +145,7 @@ def _hides_number(exam: Examination, number: str) -> bool:
     verdict, settings = exam.verdicts[number], exam.known_settings
     if Caution.HIDES_NUMBERS not in verdict.cautions or verdict.rule is None or _names_agent(verdict.rule):
         return False
-    sentence = _Sentence(
+    sentence = Sentence(
         "{rule} hides phone numbers, so the worker cannot tell that {numbers} was dialled.",
         "Take hide_phone_number out of the rule.",
     )
@@ -192,7 +192,7 @@ def _tell_good(exam: Examination, numbers: list[str]) -> None:
     exam.report(NAME, Status.OK, f"{_listed(numbers)} {few}{said}.", detail={"numbers": numbers[:100]})
 
 
-def _tell(exam: Examination, status: Status, code: str, sentence: _Sentence, numbers: list[str]) -> None:
+def _tell(exam: Examination, status: Status, code: str, sentence: Sentence, numbers: list[str]) -> None:
     verdict = exam.verdicts[numbers[0]]
     words = {
         "numbers": _listed(numbers),

@@ -66,7 +66,7 @@ def missing_variables_error(names: Collection[str]) -> ConfigError:
     return ConfigError(
         MISSING,
         f"The template has no value for: {listed}.",
-        remedy="Send them in `variables`, give them a defaultValue in promptVariables, or write {{ name | default: '…' }}.",
+        remedy="Send them in `variables`, or give them a defaultValue, or write {{ name | default: '…' }}.",
     )
 
 

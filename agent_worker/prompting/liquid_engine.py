@@ -34,6 +34,7 @@ from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
 from agent_worker.errors import ConfigError
+from agent_worker.prompting.liquid_numbers import compare_numbers
 from agent_worker.prompting.liquid_scan import TOO_LARGE, meant, problem, scan
 
 MAX_OUTPUT_BYTES = 200_000
@@ -158,11 +159,13 @@ def compiled(text: str, name: str = "") -> BoundTemplate:
     """
     scan(text, name)
     try:
-        return environment().from_string(text, name=name, path=name or None)
+        template = environment().from_string(text, name=name, path=name or None)
+        compare_numbers(template)
     except LiquidError as error:
         if isinstance(error.__cause__, RecursionError):
             raise problem("an expression is nested too deeply.", name=name) from error
         raise
+    return template
 
 
 @lru_cache(maxsize=1)

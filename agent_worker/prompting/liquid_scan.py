@@ -36,26 +36,31 @@ def scan(text: str, name: str = "") -> None:
 
 
 def _after(text: str, opened: re.Match[str], name: str) -> int:
-    start, line = opened.end(), text.count("\n", 0, opened.start()) + 1
+    start = opened.end()
     closer = "}}" if opened[0] == "{{" else "%}"
     end = text.find(closer, start)
     inner = text[start:end] if end >= 0 else ""
     if end < 0 or _OPEN.search(inner):
         raise problem(
             f"{opened[0]} is not closed with {closer}.",
-            line=line,
+            line=_line(text, opened),
             name=name,
             remedy="Close it; braces that are to be read out go between {% raw %} and {% endraw %}.",
         )
     if len(inner) > MAX_TAG_CHARS or _BLANKS.search(inner):
-        raise problem(f"there is too much between {opened[0]} and {closer}.", line=line, name=name)
+        raise problem(f"there is too much between {opened[0]} and {closer}.", line=_line(text, opened), name=name)
     verbatim = _VERBATIM.fullmatch(inner) if closer == "%}" else None
     if verbatim is None:
         return end + 2
     closing = next((found for found in _VERBATIM_END.finditer(text, end) if found[1] == verbatim[1]), None)
     if closing is None:
-        raise problem(f"{{% {verbatim[1]} %}} is not closed with {{% end{verbatim[1]} %}}.", line=line, name=name)
+        missing = f"{{% end{verbatim[1]} %}}"
+        raise problem(f"{opened[0]}{inner}%}} is not closed with {missing}.", line=_line(text, opened), name=name)
     return closing.end()
+
+
+def _line(text: str, opened: re.Match[str]) -> int:
+    return text.count("\n", 0, opened.start()) + 1
 
 
 def problem(

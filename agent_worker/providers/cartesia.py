@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent_worker.providers.first_clause import FirstClauseTokenizer
 from agent_worker.providers.vendor import BuildContext, Vendor, base_url_of, plugin_arguments
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ PROVIDER_OPTIONS = ("emotion", "volume", "pronunciation_dict_id")
 def make_tts(context: BuildContext) -> tts.TTS[Any]:
     """Build the voice for one call."""
     from livekit.plugins import cartesia
+
+    from agent_worker.providers.first_clause import FirstClauseTokenizer
 
     wanted = context.wishes.tts
     language = context.wishes.language.split("-")[0]

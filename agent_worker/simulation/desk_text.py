@@ -17,7 +17,8 @@ from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import DisconnectionReason, new_call_id
 from agent_worker.domain.presets import Presets
 from agent_worker.providers.registry import build_llm
-from agent_worker.toolbox.loader import LoadedTool, bind
+from agent_worker.toolbox.binding import bind
+from agent_worker.toolbox.loaded_tool import LoadedTool
 
 NEVER = 10**6
 

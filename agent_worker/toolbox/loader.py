@@ -13,11 +13,8 @@ from types import ModuleType
 
 from agent_worker.errors import ConfigError
 from agent_worker.toolbox.base import ToolFunction, ToolMeta
-from agent_worker.toolbox.binding import BoundTool, bind
 from agent_worker.toolbox.loaded_tool import LoadedTool
 from agent_worker.toolbox.schema import Signature, read_signature
-
-__all__ = ["BoundTool", "LoadedTool", "bind", "load_tools"]
 
 _NAME = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")
 _OTHER = re.compile(r"\W")

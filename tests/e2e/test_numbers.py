@@ -80,7 +80,10 @@ async def test_numbers_of_the_telephony_file_find_their_agents(rig: Rig, tmp_pat
 @pytest.mark.parametrize(
     ("header", "value"),
     [
-        ("Diversion", '"Front, Desk" <sip:+12015550178@pbx.example>;counter=1, <sip:+12015550177@pbx.example>;reason=x'),
+        (
+            "Diversion",
+            '"Front, Desk" <sip:+12015550178@pbx.example>;counter=1, <sip:+12015550177@pbx.example>;reason=x',
+        ),
         (
             "History-Info",
             "<sip:+12015550177@pbx.example>;index=1, <sip:{dialed}@pbx.example?Reason=SIP%3Bcause%3D302>;index=1.1",

@@ -222,7 +222,7 @@ def test_modules_named_in_the_architecture_exist() -> None:
 
 def test_the_smallest_agent_of_the_docs_is_an_agent(tmp_path: Path) -> None:
     """What stands in the documentation can be copied."""
-    block = re.search(r"```yaml\n(name: night-line.*?)```", DOCS["agents.md"], re.DOTALL)
+    block = re.search(r"```yaml agent\n(name: night-line.*?)```", DOCS["agents.md"], re.DOTALL)
     assert block
     path = tmp_path / "night.yaml"
     path.write_text(block[1], encoding="utf-8")

@@ -10,13 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
-import click
 import pytest
-import typer
 from ruamel.yaml import YAML
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from agent_worker.call.offer import given_call_id
 from agent_worker.cli import app
+from agent_worker.config.agent_checks import template_problems
 from agent_worker.config.agent_files import read_agent_file
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.config.overrides import AGENT_ONLY_KEYS, IDENTITY_KEYS, read_overrides
@@ -29,6 +30,7 @@ from agent_worker.doctor.checks import checks
 from agent_worker.domain.call import CallOffer, Direction, utc_now
 from agent_worker.domain.lifecycle_hook import DEFAULT_PRE_CALL_TIMEOUT_MS
 from agent_worker.egress.policy import AddressPolicy
+from agent_worker.prompting import read_prompts
 from agent_worker.settings import Settings
 from agent_worker.telephony.matching import Reason
 from agent_worker.toolbox.loader import load_tools
@@ -62,7 +64,9 @@ def is_telephony(text: str, folder: Path) -> None:
 
 def is_agent(text: str, folder: Path) -> None:
     (folder / "agent.yaml").write_text(text)
-    agent = read_agent_file(folder / "agent.yaml").agent
+    found = read_agent_file(folder / "agent.yaml")
+    agent = found.agent
+    assert list(template_problems(found, read_prompts(ROOT / "prompts"))) == []
     assert {tool.function for tool in agent.tools} <= set(load_tools(ROOT / "tools"))
 
 
@@ -148,8 +152,8 @@ def commands_of(page: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_every_command_can_be_typed(page: str) -> None:
     """Each command and each option that the documentation shows is one of the program's."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
     for words in commands_of(page):
         command = group.commands.get(words[0])
         assert command, words
@@ -159,8 +163,8 @@ def test_every_command_can_be_typed(page: str) -> None:
 
 def test_the_documentation_shows_every_option() -> None:
     """What `explain`, `provision` and `doctor` can do is on the page about routing."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
     for name in ("explain", "provision", "doctor"):
         section = ROUTING.split(f"### {name}\n")[1].split("\n#")[0]
         for parameter in group.commands[name].params:

@@ -15,7 +15,8 @@ from livekit.agents.llm import ToolError, ToolResult
 
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.errors import ConfigError
-from agent_worker.toolbox.loader import bind, load_tools
+from agent_worker.toolbox.binding import bind
+from agent_worker.toolbox.loader import load_tools
 
 
 @dataclass
