@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from agent_worker.config.agent_checks import outbound_problems, template_notes, template_problems
 from agent_worker.config.agent_files import AgentFile, line_of
@@ -139,12 +139,12 @@ def _wrong_settings(settings: Settings) -> Iterator[SettingsError]:
 
 def _unknown_tools(found: AgentFile, known: list[str]) -> Iterator[ConfigError]:
     for index, tool in enumerate(found.agent.tools):
-        if tool.name not in known:
+        if tool.function is not None and tool.function not in known:
             yield found.problem(
                 "agent_tool_unknown",
                 ("tools", index),
-                f"There is no tool {tool.name!r}.",
-                did_you_mean(tool.name, known),
+                f"There is no tool {tool.function!r}.",
+                did_you_mean(tool.function, known),
             )
 
 
@@ -177,7 +177,8 @@ def print_outcome(outcome: CheckOutcome) -> None:
         stderr.print(f"{count} {'problem' if count == 1 else 'problems'}.", markup=False)
         return
     stdout = Console(highlight=False)
-    table = Table("agent", "numbers", "hears with", "thinks with", "speaks with", "tools")
+    headings = ("agent", "numbers", "hears with", "thinks with", "speaks with", "tools")
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for agent in outcome.agents:
         table.add_row(
             agent.name,

@@ -129,9 +129,10 @@ def _status(console: Console) -> Iterator[_Shown]:
 def print_finding(finding: Finding) -> None:
     """Print a finding on one line, and its remedy on the next."""
     console = Console(highlight=False, soft_wrap=True)
-    line = Text(f"{finding.status.value:<8}", style=_STYLES[finding.status])
+    line = Text()
+    line.append(f"{finding.status.value:<8}", style=_STYLES[finding.status])
     line.append(f" {finding.check:<13} ", style="bold" if finding.status is Status.FAILED else "")
-    line.append(finding.message, style="dim" if finding.status is Status.SKIPPED else "none")
+    line.append(finding.message, style="dim" if finding.status is Status.SKIPPED else "")
     console.print(line)
     if finding.remedy:
         console.print(Text(f"{'':<23}→ {finding.remedy}", style="cyan"))

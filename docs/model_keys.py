@@ -273,7 +273,7 @@ def type_text(annotation: Any, metadata: list[Any]) -> str:
         return type_text(inner, [*_constraints(more), *metadata])
     options = [part for part in _unwrapped_once(annotation) if part is not NoneType]
     if len(options) > 1:
-        return "object, one of these kinds" if all(is_model(_bare(part)) for part in options) else "any JSON"
+        return "object of one of the kinds below" if all(is_model(_bare(part)) for part in options) else "any JSON"
     only = options[0]
     if get_origin(only) is Annotated:
         return type_text(only, metadata)
@@ -333,7 +333,8 @@ def _bounds(annotation: Any, metadata: list[Any]) -> str:
         return f", at most {found['bytes'] // 1024} KiB as JSON"
     if "pattern" in found:
         words = PATTERNS[found["pattern"]].removeprefix("must be ").replace("must start", "starting")
-        joint = " of" if words.startswith(("letters", "small")) else ","
+        words = words.replace("one line of text", "one line")
+        joint = " of" if words.startswith(("letters", "small", "one line")) else ","
         return f"{joint} {words}" + (f", at most {found['max_length']:,} characters" if "max_length" in found else "")
     low, high = found.get("ge", found.get("min_length")), found.get("le", found.get("max_length"))
     unit = "" if "ge" in found or "le" in found else " entries" if get_origin(annotation) else " characters"

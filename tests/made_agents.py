@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -144,7 +145,7 @@ def _values(annotation: Any, limits: list[Any]) -> st.SearchStrategy[Any]:
 def _texts(low: int, high: int | None, pattern: str | None) -> st.SearchStrategy[str]:
     if pattern is None:
         return TEXTS.map(lambda text: text[:high].ljust(low, "x"))
-    made = st.from_regex(pattern.replace("$", r"\Z")).map(lambda text: text.replace("\x00", ""))
+    made = st.from_regex(re.sub(r"\$\Z", r"\\Z", pattern)).map(lambda text: text.replace("\x00", ""))
     return made.map(lambda text: text[:high].ljust(low, "x")).filter(lambda text: text != "system")
 
 

@@ -70,23 +70,21 @@ class _Place:
     def __init__(self, dialed: str | None) -> None:
         self._e164 = to_e164(dialed)
         self._tail = digits(dialed)
-        self._country, self._region = _country_of(self._e164)
+        certain = isinstance(dialed, str) and dialed.strip().startswith(("+", "00"))
+        self._country, self._region = _country_of(self._e164 if certain else None)
 
     def number(self, entry: SipEntry) -> str | None:
         """Return the entry's number in E.164, or None where it is none."""
         bare = re.sub(r"[\s().\-/\u00a0]", "", entry.user)
         if entry.context is not None and not bare.startswith("+"):
-            found = to_e164(entry.context + bare.removeprefix("0"))
-            return found if found and phonenumbers.is_possible_number(phonenumbers.parse(found)) else None
+            return _possible(to_e164(entry.context + bare.removeprefix("0")))
         if self._country == 1 and _NORTH_AMERICAN.fullmatch(bare):
             return self._national(bare) or to_e164(bare)
         return to_e164(entry.user) or self._national(bare)
 
     def is_ours(self, number: str) -> bool:
         """Whether this is the number that was dialled."""
-        if self._e164 is not None:
-            return number == self._e164
-        return len(self._tail) >= _MIN_TAIL_DIGITS and number.endswith(self._tail)
+        return number == self._e164 or (len(self._tail) >= _MIN_TAIL_DIGITS and number.endswith(self._tail))
 
     def _national(self, bare: str) -> str | None:
         if self._region is None or not bare.isascii() or not bare.isdigit() or len(bare) < _MIN_TAIL_DIGITS:
@@ -98,6 +96,15 @@ class _Place:
         if not phonenumbers.is_valid_number(parsed):
             return None
         return to_e164(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+
+
+def _possible(e164: str | None) -> str | None:
+    if e164 is None:
+        return None
+    try:
+        return e164 if phonenumbers.is_possible_number(phonenumbers.parse(e164)) else None
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def _country_of(e164: str | None) -> tuple[int | None, str | None]:
@@ -169,10 +176,10 @@ def _retargeted(entries: Sequence[SipEntry], place: _Place) -> Iterator[str]:
     """Yield who was called before the last target; a lone entry counts only where it says that the call left it."""
     if all(entry.index is not None for entry in entries):
         entries = sorted(entries, key=lambda entry: entry.index or ())
+    before, last = entries[:-1], entries[-1:]
     if len(entries) == 1 and entries[0].left:
-        before, current = entries, None
-    else:
-        before, current = entries[:-1], place.number(entries[-1]) if entries else None
+        before, last = entries, []
+    current = place.number(last[0]) if last else None
     for entry in before:
         number = place.number(entry)
         if number is not None and number != current and not place.is_ours(number):

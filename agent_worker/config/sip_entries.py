@@ -8,9 +8,10 @@ from urllib.parse import unquote
 
 MAX_HEADER_CHARS = 65_536
 MAX_ENTRIES = 50
+MAX_URI_CHARS = 2_000
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)\s*:(?!\d+@)", re.ASCII)
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)\s*:", re.ASCII)
 _INDEX = re.compile(r";\s*index\s*=\s*\"?([0-9.]{1,100})", re.IGNORECASE)
 _CONTEXT = re.compile(r";\s*phone-context\s*=\s*\"?(\+[0-9][0-9 ().-]{0,30})", re.IGNORECASE)
 _REASON = re.compile(r"[?&]\s*reason\s*=", re.IGNORECASE)
@@ -42,7 +43,7 @@ def sip_entries(header: str) -> list[SipEntry]:
 
 
 def _split(header: str) -> list[str]:
-    """Return the parts between the commas that stand neither in quotes nor in angle brackets, display names left out."""
+    """Return the parts between commas that stand neither in quotes nor in angle brackets, without display names."""
     parts: list[str] = []
     kept: list[str] = []
     position, quotes = 0, True
@@ -58,8 +59,7 @@ def _split(header: str) -> list[str]:
                 # a display name says nothing of the number; the value of a parameter does
                 kept.append(quoted[0] if "".join(kept[-3:]).rstrip().endswith("=") else " ")
         elif character == "<":
-            end = header.find(">", following)
-            following = end + 1 if end >= 0 else _comma_after(header, following)
+            following = _after_uri(header, following)
             kept.append(header[position:following])
         elif character == ",":
             parts.append("".join(kept))
@@ -70,9 +70,14 @@ def _split(header: str) -> list[str]:
     return [*parts, "".join(kept)]
 
 
-def _comma_after(header: str, position: int) -> int:
-    comma = header.find(",", position)
-    return comma if comma >= 0 else len(header)
+def _after_uri(header: str, position: int) -> int:
+    """Return where a URI in angle brackets is over: at its bracket, else at the next comma."""
+    limit = position + MAX_URI_CHARS
+    end, another = header.find(">", position, limit), header.find("<", position, limit)
+    if end >= 0 and not 0 <= another < end:
+        return end + 1
+    comma = header.find(",", position, limit)
+    return comma if comma >= 0 else min(limit, len(header))
 
 
 def _entry(part: str) -> SipEntry:

@@ -129,6 +129,7 @@ class RemoteControlPlane:
             seconds=CATALOG_SECONDS,
             headers={"if-none-match": known} if known else {},
             max_bytes=MAX_CATALOG_BYTES,
+            again=False,
         )
 
     async def aclose(self) -> None:

@@ -75,6 +75,7 @@ class ControlClient:
         content: Callable[[float], bytes] | bytes = b"",
         headers: Mapping[str, str] | None = None,
         max_bytes: int = MAX_ANSWER_BYTES,
+        again: bool = True,
     ) -> T:
         """Return what `read` makes of a good answer; tried again until the time is over.
 
@@ -82,6 +83,7 @@ class ControlClient:
             read: raises `ValueError` where the answer is not what was asked for.
             seconds: for all attempts together.
             content: the body, or what makes it of the seconds that are left.
+            again: False where the caller itself asks again soon.
 
         Raises:
             ControlPlaneError: `retryable` unless `serve` says that this request can never succeed.
@@ -100,7 +102,7 @@ class ControlClient:
                 raise _error("control_plane_timeout", f"did not answer within {seconds:.1f} s.") from error
             except _Transient as failed:
                 wait = failed.wait_seconds or pause * random.uniform(0.5, 1.5)
-                if loop.time() + wait + SHORTEST_ATTEMPT_SECONDS >= deadline:
+                if not again or loop.time() + wait + SHORTEST_ATTEMPT_SECONDS >= deadline:
                     raise failed.error from failed
                 await asyncio.sleep(wait)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

@@ -10,7 +10,7 @@ from livekit import api
 
 from agent_worker.doctor.examination import Examination
 from agent_worker.doctor.finding import Status
-from agent_worker.telephony.matching import Caution, Incoming, Reason, Verdict, judge, open_to_strangers
+from agent_worker.telephony.matching import Caution, Exchange, Incoming, Reason, Verdict, open_to_strangers
 
 NAME = "numbers"
 SHOWN = 5
@@ -106,8 +106,8 @@ async def check_numbers(exam: Examination) -> None:
     settings, catalog = exam.known_settings, exam.known_catalog
     assert exam.trunks is not None, "without the lists of the bridge's check this one is skipped"
     numbers = [number for number, entry in catalog.numbers.items() if entry.config.takes_calls]
-    for number in numbers:
-        exam.verdicts[number] = judge(Incoming(number), exam.trunks, exam.rules, settings.agent_name)
+    exchange = Exchange(exam.trunks, exam.rules, settings.agent_name)
+    exam.verdicts.update({number: exchange.judge(Incoming(number)) for number in numbers})
     if not numbers:
         exam.report(
             NAME,

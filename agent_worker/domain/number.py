@@ -18,7 +18,7 @@ class NumberConfig(ConfigModel):
     """One phone number of ours (contract 1.5).
 
     Attributes:
-        e164: `+12015550123`.
+        e164: the number, in quotes, with country code: YAML reads bare digits as a number.
         direction: whether it takes calls, places them, or both.
         agent_id: the agent that answers; where it and the template set the same key, the agent's value wins.
             None, and no agent lists the number: the template is the whole agent.

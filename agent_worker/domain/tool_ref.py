@@ -18,7 +18,7 @@ class InlineSource(ConfigModel):
     """Run by whoever placed the call; nobody does on a phone, so it is kept and never offered.
 
     Attributes:
-        kind: `inline`.
+        kind: run by whoever placed the call.
     """
 
     kind: Literal["inline"] = "inline"
@@ -28,7 +28,7 @@ class BuiltinSource(ConfigModel):
     """A function of the `tools/` folder.
 
     Attributes:
-        kind: `builtin`.
+        kind: a function of the `tools/` folder.
         name: the function's name.
         config: what the function reads as `control.config`.
     """
@@ -42,9 +42,9 @@ class WebhookSource(ConfigModel):
     """An HTTP endpoint of the operator's.
 
     Attributes:
-        kind: `webhook`.
+        kind: an HTTP endpoint of yours.
         url: https, or http for a host in `AGENT_WORKER_EGRESS_ALLOW`.
-        method: `POST`.
+        method: how the request is sent.
         secret: signs the request instead of the organization's secret; `env:NAME` takes it from the environment.
         secret_ref: name a hosted platform gives the secret; kept for clients that send it back.
         headers: sent with the request.
@@ -70,7 +70,7 @@ class IntegrationSource(ConfigModel):
     """An application of a hosted platform; kept for clients that send it, never offered.
 
     Attributes:
-        kind: `integration`.
+        kind: an application of a hosted platform.
         installation_id: which installation of the application.
         app_key: which application.
         action_key: which of its actions.

@@ -53,7 +53,7 @@ async def _type(agent: AgentConfig, configuration: Settings) -> int:
     # what fails is told in the conversation
     logging.getLogger("livekit.agents").setLevel(logging.CRITICAL)
     presets = read_presets(configuration.presets_file)
-    desk = TextDesk(agent, load_tools(configuration.tools_dir), os.environ, presets, Console())
+    desk = TextDesk(agent, load_tools(configuration.tools_dir), os.environ, Console(), presets)
     await desk.run(_typed_lines())
     return 0
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import DisconnectionReason, new_call_id
-from agent_worker.domain.presets import Presets
+from agent_worker.domain.presets import NO_PRESETS, Presets
 from agent_worker.providers.registry import build_llm
 from agent_worker.toolbox.binding import bind
 from agent_worker.toolbox.loaded_tool import LoadedTool
@@ -38,8 +38,8 @@ class TextDesk:
         agent: AgentConfig,
         tools: Mapping[str, LoadedTool],
         env: Mapping[str, str],
-        presets: Presets,
         console: Console,
+        presets: Presets = NO_PRESETS,
     ) -> None:
         self.call_id = new_call_id()
         self.ended = asyncio.Event()

@@ -153,8 +153,8 @@ async def _save(
         index_elements=[table.c.id],
         set_={**replaced, "version": table.c.version + 1},
         where=table.c.organization_id == organization_id,
-    )
-    if (await connection.execute(statement)).rowcount == 0:
+    ).returning(table.c.id)
+    if (await connection.execute(statement)).scalar_one_or_none() is None:
         raise ControlPlaneError(f"{table.name[:-1]}_not_found", f"There is no {row_id}.", retryable=False)
 
 

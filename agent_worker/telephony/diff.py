@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from livekit import api
 
 from agent_worker.telephony.desired import Desired, read_marker
-from agent_worker.telephony.matching import normalized
+from agent_worker.telephony.number_forms import normalized
 
 Kind = Literal["inbound trunk", "outbound trunk", "dispatch rule"]
 Action = Literal["create", "update", "delete"]

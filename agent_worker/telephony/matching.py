@@ -11,14 +11,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 from livekit import api
 
-MIN_SHARED_DIGITS = 7
-"""Two numbers that end with so many equal digits are taken for the same one, written differently."""
+from agent_worker.telephony.number_forms import NumberForms, normalized
 
-_NUMBER = re.compile(r"^\+?[\d\- ()]+$", re.ASCII)
-_LAST = 2**31 - 1
+_KINDS = ("dispatch_rule_direct", "dispatch_rule_individual", "dispatch_rule_callee")
 
 
 class Reason(StrEnum):
@@ -53,6 +52,17 @@ class Caution(StrEnum):
     HIDES_NUMBERS = "hides_numbers"  # the room does not say which number was dialled
     SEVERAL_AGENTS = "several_agents"
     AGENT_FROM_PRESET = "agent_from_preset"
+
+
+_NO_RULE_FITS = frozenset(
+    {
+        Reason.NO_RULE,
+        Reason.RULE_OF_ANOTHER_TRUNK,
+        Reason.RULE_OF_ANOTHER_NUMBER,
+        Reason.RULE_WRITTEN_DIFFERENTLY,
+        Reason.RULE_FOR_OTHER_CALLERS,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -96,77 +106,176 @@ class Verdict:
         return self.reason is Reason.MATCHES
 
 
-def judge(
-    call: Incoming,
-    trunks: Sequence[api.SIPInboundTrunkInfo],
-    rules: Sequence[api.SIPDispatchRuleInfo],
-    agent_name: str,
-) -> Verdict:
-    """Return what becomes of a call, and which of the trunks and rules decides it.
+class Exchange:
+    """The trunks and rules of a server, indexed: thousands of numbers are judged in a moment.
 
     Args:
         trunks: every inbound trunk the server lists.
         rules: every dispatch rule the server lists.
         agent_name: the name our worker is registered under.
     """
-    found = _pick_trunk(call, trunks)
-    if found.reason is Reason.TWO_TRUNKS:
-        return found
-    trunk = found.trunk if found.matches else None
-    picked = _pick_rule(call, trunk, rules)
-    if trunk is None and picked.reason is Reason.TWO_RULES:
-        return picked
-    if trunk is None and not picked.matches:
-        return found  # without a trunk only a rule bound to none lets a call in, and there is none
-    verdict = replace(picked, trunk=trunk, cautions=found.cautions | picked.cautions)
-    if verdict.matches and verdict.rule is not None:
-        verdict = _judge_rule(verdict, verdict.rule, agent_name)
-    return verdict
+
+    def __init__(
+        self,
+        trunks: Sequence[api.SIPInboundTrunkInfo],
+        rules: Sequence[api.SIPDispatchRuleInfo],
+        agent_name: str,
+    ) -> None:
+        self._agent_name = agent_name
+        self._trunks = list(trunks)
+        self._listing: dict[str, list[api.SIPInboundTrunkInfo]] = {}
+        for trunk in self._trunks:
+            for form in {normalized(own) for own in trunk.numbers}:
+                self._listing.setdefault(form, []).append(trunk)
+        self._taking_any = [trunk for trunk in self._trunks if not trunk.numbers]
+        self._rules = [found for found in map(_Rule, rules) if found.is_known]
+        self._clashes: dict[str, tuple[_Rule, ...]] = {}
+
+    def judge(self, call: Incoming) -> Verdict:
+        """Return what becomes of a call, and which of the trunks and rules decides it."""
+        found = self._pick_trunk(call)
+        if found.reason is Reason.TWO_TRUNKS:
+            return found
+        trunk = found.trunk if found.matches else None
+        picked = self._pick_rule(call, trunk)
+        if trunk is None and picked.reason in _NO_RULE_FITS:
+            return found  # without a trunk only a rule bound to none lets a call in, and there is none
+        return replace(picked, trunk=trunk, cautions=found.cautions | picked.cautions)
+
+    def _pick_trunk(self, call: Incoming) -> Verdict:
+        listed = self._listing.get(call.number) or self._listing.get(normalized(call.number)) or []
+        for candidates in (listed, self._taking_any):
+            allowed = [
+                trunk for trunk in candidates if _takes_caller(trunk, call.caller) and _takes_address(trunk, call)
+            ]
+            if allowed:
+                return _chosen(allowed, call)
+        nearest = next(iter([*listed, *self._taking_any]), None)
+        if nearest is None:
+            return self._written_differently(call.number)
+        if not _takes_address(nearest, call):
+            return Verdict(Reason.ADDRESS_NOT_ALLOWED, trunk=nearest)
+        if call.caller is None:
+            return _chosen([nearest], call)  # for those callers that it takes
+        return Verdict(Reason.CALLER_NOT_ALLOWED, trunk=nearest)
+
+    def _written_differently(self, number: str) -> Verdict:
+        for trunk, forms in self._forms:
+            written = forms.find(number)
+            if written:
+                return Verdict(Reason.TRUNK_WRITTEN_DIFFERENTLY, trunk=trunk, written=written)
+        return Verdict(Reason.NO_TRUNK)
+
+    @cached_property
+    def _forms(self) -> list[tuple[api.SIPInboundTrunkInfo, NumberForms]]:
+        return [(trunk, NumberForms(trunk.numbers)) for trunk in self._trunks if trunk.numbers]
+
+    def _pick_rule(self, call: Incoming, trunk: api.SIPInboundTrunkInfo | None) -> Verdict:
+        trunk_id = trunk.sip_trunk_id if trunk is not None else ""
+        clash = self._clash(trunk_id)
+        if clash:
+            others = tuple(found.info.sip_dispatch_rule_id for found in clash)
+            return Verdict(Reason.TWO_RULES, rule=clash[0].info, others=others)
+        bound = [found for found in self._rules if trunk_id and trunk_id in found.trunks]
+        unbound = [found for found in self._rules if not found.trunks]
+        for candidates in (bound, unbound):
+            fitting = [found for found in candidates if found.takes_called(call) and found.takes_calling(call)]
+            if fitting:
+                best = min(fitting, key=lambda found: (found.priority, found.room))
+                cautions = frozenset({Caution.WITHOUT_TRUNK} if candidates is unbound else ())
+                return best.judge(cautions, self._agent_name)
+        return _why_no_rule(call, bound + unbound, self._rules)
+
+    def _clash(self, trunk_id: str) -> tuple[_Rule, ...]:
+        """Return two rules for the same trunk, numbers and pin; the server then picks none, whatever is called."""
+        if trunk_id not in self._clashes:
+            in_view = [found for found in self._rules if not (trunk_id and found.trunks) or trunk_id in found.trunks]
+            self._clashes[trunk_id] = _first_clash(in_view)
+        return self._clashes[trunk_id]
+
+
+def judge(
+    call: Incoming,
+    trunks: Sequence[api.SIPInboundTrunkInfo],
+    rules: Sequence[api.SIPDispatchRuleInfo],
+    agent_name: str,
+) -> Verdict:
+    """Return what becomes of one call."""
+    return Exchange(trunks, rules, agent_name).judge(call)
 
 
 def open_to_strangers(rules: Iterable[api.SIPDispatchRuleInfo]) -> list[api.SIPDispatchRuleInfo]:
     """Return the rules that take calls past every trunk, and with it past its passwords and address lists."""
-    return [rule for rule in rules if not rule.trunk_ids and not _pin(rule) and _priority(rule) != _LAST]
+    found = [_Rule(rule) for rule in rules]
+    return [rule.info for rule in found if rule.is_known and not rule.trunks and not rule.pin]
 
 
-def normalized(number: str) -> str:
-    """Return a number as the server compares it: no spaces, dashes or parentheses, and with a plus."""
-    if not _NUMBER.match(number):
-        return number
-    bare = re.sub(r"[\- ()]", "", number)
-    return bare if bare.startswith("+") else f"+{bare}"
+class _Rule:
+    """A dispatch rule, read once."""
+
+    def __init__(self, info: api.SIPDispatchRuleInfo) -> None:
+        self.info = info
+        self.kind = info.rule.WhichOneof("rule") or ""
+        part = getattr(info.rule, self.kind) if self.kind else None
+        self.pin = str(getattr(part, "pin", ""))
+        self.room = str(getattr(part, "room_name", "") or getattr(part, "room_prefix", ""))
+        self.trunks = frozenset(info.trunk_ids)
+        self.called = frozenset(info.numbers)
+        self.calling = frozenset(info.inbound_numbers)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the server can follow this kind of rule."""
+        return self.kind in _KINDS
+
+    @property
+    def priority(self) -> int:
+        """The server's order, the first one lowest: pins, then the kind; rules that list numbers go before others."""
+        order = _KINDS.index(self.kind) + (0 if self.pin else 100)
+        return order + 1_000 * (not self.calling) + 1_000 * (not self.called)
+
+    def takes_called(self, call: Incoming) -> bool:
+        """Whether the rule is for the number called, which is compared as written, unlike a trunk's."""
+        return not self.called or call.number in self.called
+
+    def takes_calling(self, call: Incoming) -> bool:
+        """Whether the rule is for the caller."""
+        return not self.calling or call.caller in self.calling
+
+    @cached_property
+    def forms(self) -> NumberForms:
+        """The numbers called, to find one that is written differently."""
+        return NumberForms(self.called)
+
+    def judge(self, cautions: frozenset[Caution], agent_name: str) -> Verdict:
+        """Return what becomes of a call that was given to this rule."""
+        dispatched = self.info.room_config.agents
+        agents = tuple(agent.agent_name for agent in dispatched)
+        one_room = self.kind == "dispatch_rule_direct" or (
+            self.kind == "dispatch_rule_callee" and not self.info.rule.dispatch_rule_callee.randomize
+        )
+        more = {
+            Caution.ONE_ROOM: one_room,
+            Caution.HIDES_NUMBERS: self.info.hide_phone_number,
+            Caution.SEVERAL_AGENTS: len(agents) > 1,
+            Caution.AGENT_FROM_PRESET: not agents and bool(self.info.room_preset),
+        }
+        held = cautions | {name for name, holds in more.items() if holds}
+        # a worker is found by name and deployment, and ours has no deployment
+        is_ours = any(agent.agent_name == agent_name and not agent.deployment for agent in dispatched)
+        if self.pin:
+            reason = Reason.ASKS_PIN
+        elif is_ours or Caution.AGENT_FROM_PRESET in held:
+            reason = Reason.MATCHES
+        else:
+            reason = Reason.OTHER_AGENT if agents else Reason.NO_AGENT
+        return Verdict(reason, rule=self.info, agents=agents, cautions=held)
 
 
-def _pick_trunk(call: Incoming, trunks: Sequence[api.SIPInboundTrunkInfo]) -> Verdict:
-    from_anywhere = [trunk for trunk in trunks if _takes_number(trunk, call.number) is not None]
-    allowed = [trunk for trunk in from_anywhere if _takes_caller(trunk, call.caller) and _takes_address(trunk, call)]
-    listed = [trunk for trunk in from_anywhere if trunk.numbers]
-    nearest = (listed or from_anywhere)[:1]
-    choice = _choose_trunk(allowed, call)
-    if choice is None and call.caller is None:
-        choice = _choose_trunk([trunk for trunk in nearest if _takes_address(trunk, call)], call)
-    if choice is not None:
-        return choice
-    if nearest and not _takes_caller(nearest[0], call.caller):
-        return Verdict(Reason.CALLER_NOT_ALLOWED, trunk=nearest[0])
-    if nearest:
-        return Verdict(Reason.ADDRESS_NOT_ALLOWED, trunk=nearest[0])
-    for trunk in trunks:
-        written = _written_differently(call.number, trunk.numbers)
-        if written:
-            return Verdict(Reason.TRUNK_WRITTEN_DIFFERENTLY, trunk=trunk, written=written)
-    return Verdict(Reason.NO_TRUNK)
-
-
-def _choose_trunk(trunks: Sequence[api.SIPInboundTrunkInfo], call: Incoming) -> Verdict | None:
-    specific = [trunk for trunk in trunks if trunk.numbers]
-    candidates = specific or list(trunks)
-    if not candidates:
-        return None
-    if len(candidates) > 1:
-        others = tuple(trunk.sip_trunk_id for trunk in candidates)
-        return Verdict(Reason.TWO_TRUNKS, trunk=candidates[0], others=others)
-    trunk = candidates[0]
+def _chosen(trunks: Sequence[api.SIPInboundTrunkInfo], call: Incoming) -> Verdict:
+    trunk = trunks[0]
+    if len(trunks) > 1:
+        return Verdict(Reason.TWO_TRUNKS, trunk=trunk, others=tuple(found.sip_trunk_id for found in trunks))
     cautions = {
         Caution.ANY_NUMBER: not trunk.numbers,
         Caution.NEEDS_PASSWORD: bool(trunk.auth_username and trunk.auth_password),
@@ -174,13 +283,6 @@ def _choose_trunk(trunks: Sequence[api.SIPInboundTrunkInfo], call: Incoming) -> 
         Caution.ONLY_FROM_CALLERS: bool(trunk.allowed_numbers) and call.caller is None,
     }
     return Verdict(Reason.MATCHES, trunk=trunk, cautions=frozenset(name for name, held in cautions.items() if held))
-
-
-def _takes_number(trunk: api.SIPInboundTrunkInfo, number: str) -> str | None:
-    """Return the number as the trunk has it, "" where it takes any, None where it takes others."""
-    if not trunk.numbers:
-        return ""
-    return next((own for own in trunk.numbers if own == number or normalized(own) == normalized(number)), None)
 
 
 def _takes_caller(trunk: api.SIPInboundTrunkInfo, caller: str | None) -> bool:
@@ -210,124 +312,30 @@ def _takes_address(trunk: api.SIPInboundTrunkInfo, call: Incoming) -> bool:
     return False
 
 
-def _pick_rule(
-    call: Incoming, trunk: api.SIPInboundTrunkInfo | None, rules: Sequence[api.SIPDispatchRuleInfo]
-) -> Verdict:
-    usable = [rule for rule in rules if _priority(rule) != _LAST]
-    in_view = [rule for rule in usable if trunk is None or not rule.trunk_ids or trunk.sip_trunk_id in rule.trunk_ids]
-    clash = _clash(in_view)
-    if clash:
-        return Verdict(Reason.TWO_RULES, rule=clash[0], others=tuple(rule.sip_dispatch_rule_id for rule in clash))
-    bound = [rule for rule in in_view if trunk is not None and rule.trunk_ids]
-    unbound = [rule for rule in in_view if not rule.trunk_ids]
-    for candidates in (bound, unbound):
-        fitting = [rule for rule in candidates if _takes_called(rule, call) and _takes_calling(rule, call)]
-        if fitting:
-            best = min(fitting, key=lambda rule: (_priority(rule), _room(rule)))
-            cautions = frozenset({Caution.WITHOUT_TRUNK} if candidates is unbound else ())
-            return Verdict(Reason.MATCHES, rule=best, cautions=cautions)
-    return _why_no_rule(call, bound + unbound, usable)
-
-
-def _why_no_rule(
-    call: Incoming, near: Sequence[api.SIPDispatchRuleInfo], rules: Sequence[api.SIPDispatchRuleInfo]
-) -> Verdict:
-    for rule in near:
-        if _takes_called(rule, call):
-            return Verdict(Reason.RULE_FOR_OTHER_CALLERS, rule=rule)
-    for rule in near:
-        written = _written_differently(call.number, rule.numbers)
-        if written:
-            return Verdict(Reason.RULE_WRITTEN_DIFFERENTLY, rule=rule, written=written)
-    if near:
-        return Verdict(Reason.RULE_OF_ANOTHER_NUMBER, rule=near[0])
-    if rules:
-        fitting = [rule for rule in rules if _takes_called(rule, call)]
-        return Verdict(Reason.RULE_OF_ANOTHER_TRUNK, rule=(fitting or list(rules))[0])
-    return Verdict(Reason.NO_RULE)
-
-
-def _takes_called(rule: api.SIPDispatchRuleInfo, call: Incoming) -> bool:
-    return not rule.numbers or call.number in rule.numbers  # compared as written, unlike a trunk's
-
-
-def _takes_calling(rule: api.SIPDispatchRuleInfo, call: Incoming) -> bool:
-    return not rule.inbound_numbers or call.caller in rule.inbound_numbers
-
-
-def _clash(rules: Sequence[api.SIPDispatchRuleInfo]) -> list[api.SIPDispatchRuleInfo]:
-    """Return two rules for the same trunk, numbers and pin; the server then picks none."""
-    seen: dict[tuple[str, str, str, str], api.SIPDispatchRuleInfo] = {}
+def _first_clash(rules: Sequence[_Rule]) -> tuple[_Rule, ...]:
+    seen: dict[tuple[str, str, str, str], _Rule] = {}
     for rule in rules:
-        for trunk in rule.trunk_ids or [""]:
-            for calling in rule.inbound_numbers or [""]:
-                for called in rule.numbers or [""]:
-                    key = (_pin(rule), trunk, normalized(calling), normalized(called))
+        for trunk in rule.trunks or {""}:
+            for calling in rule.calling or {""}:
+                for called in rule.called or {""}:
+                    key = (rule.pin, trunk, normalized(calling), normalized(called))
                     other = seen.setdefault(key, rule)
                     if other is not rule:
-                        return [other, rule]
-    return []
+                        return other, rule
+    return ()
 
 
-def _judge_rule(verdict: Verdict, rule: api.SIPDispatchRuleInfo, agent_name: str) -> Verdict:
-    agents = tuple(agent.agent_name for agent in rule.room_config.agents)
-    ours = [agent for agent in rule.room_config.agents if agent.agent_name == agent_name and not agent.deployment]
-    cautions = {
-        Caution.ONE_ROOM: _is_one_room(rule),
-        Caution.HIDES_NUMBERS: rule.hide_phone_number,
-        Caution.SEVERAL_AGENTS: len(agents) > 1,
-        Caution.AGENT_FROM_PRESET: not agents and bool(rule.room_preset),
-    }
-    held = verdict.cautions | {name for name, holds in cautions.items() if holds}
-    if _pin(rule):
-        reason = Reason.ASKS_PIN
-    elif ours or Caution.AGENT_FROM_PRESET in held:
-        reason = Reason.MATCHES
-    else:
-        reason = Reason.OTHER_AGENT if agents else Reason.NO_AGENT
-    return replace(verdict, reason=reason, agents=agents, cautions=held)
-
-
-def _is_one_room(rule: api.SIPDispatchRuleInfo) -> bool:
-    kind = rule.rule.WhichOneof("rule")
-    return kind == "dispatch_rule_direct" or (
-        kind == "dispatch_rule_callee" and not rule.rule.dispatch_rule_callee.randomize
-    )
-
-
-def _pin(rule: api.SIPDispatchRuleInfo) -> str:
-    kind = rule.rule.WhichOneof("rule")
-    return str(getattr(rule.rule, kind).pin) if kind else ""
-
-
-def _room(rule: api.SIPDispatchRuleInfo) -> str:
-    kind = rule.rule.WhichOneof("rule")
-    part = getattr(rule.rule, kind) if kind else None
-    return str(getattr(part, "room_name", "") or getattr(part, "room_prefix", ""))
-
-
-def _priority(rule: api.SIPDispatchRuleInfo) -> int:
-    """Return the server's order of rules, the first one lowest: pins, then the kind, then what lists numbers."""
-    kinds = ["dispatch_rule_direct", "dispatch_rule_individual", "dispatch_rule_callee"]
-    kind = rule.rule.WhichOneof("rule")
-    if kind not in kinds:
-        return _LAST
-    order = kinds.index(kind) + (0 if _pin(rule) else 100)
-    return order + 1_000 * (not rule.inbound_numbers) + 1_000 * (not rule.numbers)
-
-
-def _written_differently(number: str, listed: Iterable[str]) -> str:
-    """Return how a list has this number where the server does not see that it is the same; "" where it has not."""
-    wanted, wanted_whole = _digits(number)
-    for own in listed:
-        given, given_whole = _digits(own)
-        shared = len(wanted) if wanted_whole and given_whole else min(len(wanted), len(given))
-        if shared >= MIN_SHARED_DIGITS and wanted[-shared:] == given[-shared:]:
-            return own
-    return ""
-
-
-def _digits(number: str) -> tuple[str, bool]:
-    """Return a number's digits without leading zeros, and whether they begin with the country's code."""
-    bare = re.sub(r"^(sips?|tel):", "", number.strip(), flags=re.IGNORECASE).split("@")[0].split(";")[0].strip()
-    return re.sub(r"\D", "", bare).lstrip("0"), bare.startswith(("+", "00"))
+def _why_no_rule(call: Incoming, near: Sequence[_Rule], rules: Sequence[_Rule]) -> Verdict:
+    for rule in near:
+        if rule.takes_called(call):
+            return Verdict(Reason.RULE_FOR_OTHER_CALLERS, rule=rule.info)
+    for rule in near:
+        written = rule.forms.find(call.number)
+        if written:
+            return Verdict(Reason.RULE_WRITTEN_DIFFERENTLY, rule=rule.info, written=written)
+    if near:
+        return Verdict(Reason.RULE_OF_ANOTHER_NUMBER, rule=near[0].info)
+    if rules:
+        fitting = [rule for rule in rules if rule.takes_called(call)]
+        return Verdict(Reason.RULE_OF_ANOTHER_TRUNK, rule=(fitting or list(rules))[0].info)
+    return Verdict(Reason.NO_RULE)

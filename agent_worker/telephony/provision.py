@@ -13,7 +13,8 @@ from agent_worker.errors import TelephonyError
 from agent_worker.telephony import diff
 from agent_worker.telephony.desired import Desired, read_marker
 from agent_worker.telephony.diff import Change, Existing
-from agent_worker.telephony.matching import normalized, open_to_strangers
+from agent_worker.telephony.matching import open_to_strangers
+from agent_worker.telephony.number_forms import normalized
 from agent_worker.telephony.refusal import REFUSALS, explained
 
 CALL_SECONDS = 15.0

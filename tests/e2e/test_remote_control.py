@@ -128,7 +128,7 @@ async def test_a_call_that_comes_while_it_is_down_is_answered_from_the_cache(rig
         await serve.kill()
         assert await worker.terminate() == 0
         await worker.start()
-        health = await worker.health()
+        health = await eventually(worker.health, until=lambda h: (h or {}).get("control_plane") != "unknown")
         call = await phone.dial(number)
         await greeted(call)
         await ask(call, CALLER_LINES[0])

@@ -16,11 +16,11 @@ from agent_worker.domain.agent import AgentConfig
 from tests.made_agents import made_agents, said
 
 many = effort(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-few = effort(many, max_examples=12)
+few = effort(many, max_examples=5)
 
 
 def _read(text: str, folder: Path) -> AgentConfig:

@@ -17,11 +17,12 @@ from typer.main import get_command
 
 from agent_worker.call.offer import given_call_id
 from agent_worker.cli import app
+from agent_worker.cli_check import run_check
 from agent_worker.config.agent_checks import template_problems
 from agent_worker.config.agent_files import read_agent_file
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.config.overrides import AGENT_ONLY_KEYS, IDENTITY_KEYS, read_overrides
-from agent_worker.config.plan import Draft, draft
+from agent_worker.config.plan import Draft, draft, resolved_layers
 from agent_worker.config.presets_file import read_presets
 from agent_worker.config.telephony_file import read_telephony_file
 from agent_worker.control.open_call import GREETING_SECONDS
@@ -60,6 +61,36 @@ def is_telephony(text: str, folder: Path) -> None:
     for number in found.config.numbers:
         layer = read_overrides(number.dispatch_metadata_template or {}, "number")
         assert (layer.wrong, layer.ignored) == ({}, [])
+
+
+def test_the_templates_of_the_example_file_take_effect() -> None:
+    """What deploy/telephony.example.yaml puts into a template is not hidden by the agent it is for."""
+    catalog = AgentCatalog.load(ROOT / "agents", ROOT / "prompts", ROOT / "deploy" / "telephony.example.yaml")
+    with_templates = [e164 for e164, entry in catalog.numbers.items() if entry.config.dispatch_metadata_template]
+    assert with_templates
+    for e164 in with_templates:
+        offer = CallOffer(call_id="c1", direction=Direction.INBOUND, room_name="call-1", dialed_number=e164)
+        planned = draft(offer, catalog, Settings())
+        assert isinstance(planned, Draft)
+        layer = next(layer for layer in planned.layers if layer.name == "number")
+        origins = resolved_layers(planned).provenance
+        for key, value in layer.values.items():
+            names = [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
+            assert {origins[name] for name in names} == {"number"}, key
+
+
+def test_one_function_may_be_several_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` looks for a tool's function, whatever the tool is called; a webhook needs none."""
+    (tmp_path / "a.yaml").write_text(
+        "{name: a, systemPrompt: x, tools: [{name: leave_word, source: {kind: builtin, name: take_message}},"
+        " {name: slots, source: {kind: webhook, url: 'https://crm.example.com/slots'}},"
+        " {name: end_call, source: {kind: builtin, name: end_cal}}]}"
+    )
+    monkeypatch.setenv("AGENT_WORKER_AGENTS_DIR", str(tmp_path))
+
+    problems = [problem for problem in run_check().problems if problem.code == "agent_tool_unknown"]
+
+    assert [problem.message for problem in problems] == ["There is no tool 'end_cal'."]
 
 
 def is_agent(text: str, folder: Path) -> None:

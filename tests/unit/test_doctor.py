@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,6 +32,7 @@ from agent_worker.telephony.matching import Reason
 from agent_worker.telephony.probe import WorkerState, is_probe
 from agent_worker.testing.audio import tone
 
+ROOT = Path(__file__).resolve().parents[2]
 OK, WARNING, FAILED, SKIPPED = Status.OK, Status.WARNING, Status.FAILED, Status.SKIPPED
 NUMBER = "+12015550123"
 
@@ -575,3 +581,51 @@ async def test_a_number_that_is_not_ours_is_not_called() -> None:
     assert (exam.findings[0].status, exam.findings[0].code) == (FAILED, "number_unknown")
     assert NUMBER in exam.findings[0].remedy
     assert ours.findings[0].status is SKIPPED and NUMBER in ours.findings[0].message
+
+
+# --- at the terminal
+
+
+def at_the_terminal(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agent_worker", "doctor", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_an_installation_without_anything_is_told_what_it_lacks(tmp_path: Path) -> None:
+    """No key, no LiveKit: findings for people on stdout, exit code 1, no stack trace."""
+    shown = at_the_terminal(AGENT_WORKER_DATA_DIR=str(tmp_path))
+
+    assert shown.returncode == 1
+    lines = shown.stdout.splitlines()
+    assert lines[0].split()[:2] == ["failed", "configuration"]
+    assert lines[1].startswith(" " * 20) and "→ " in lines[1]
+    assert any(line.split()[:2] == ["failed", "livekit"] and "LIVEKIT_URL" in line for line in lines)
+    assert "failures" in lines[-1]
+    assert shown.stderr == ""
+
+
+def test_machines_get_json_and_nothing_else(tmp_path: Path) -> None:
+    """--json is one document, whatever is broken; the environment may be wrong altogether."""
+    shown = at_the_terminal("--json", AGENT_WORKER_DATA_DIR=str(tmp_path), AGENT_WORKER_CALL_SLOTS="many")
+
+    assert shown.returncode == 1
+    report = json.loads(shown.stdout)
+    assert report["healthy"] is False
+    assert report["findings"][0]["code"] == "setting_invalid"
+    assert {finding["status"] for finding in report["findings"][1:]} == {"skipped"}
+    assert shown.stderr == ""
+
+
+def test_a_check_there_is_not_is_a_mistake() -> None:
+    """--skip of an unknown name is refused before anything is asked."""
+    shown = at_the_terminal("--skip", "livekit,weather")
+
+    assert shown.returncode == 2
+    assert "There is no check 'weather'" in shown.stderr and "livekit" in shown.stderr

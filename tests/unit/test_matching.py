@@ -17,9 +17,9 @@ from agent_worker.telephony.matching import (
     Reason,
     Verdict,
     judge,
-    normalized,
     open_to_strangers,
 )
+from agent_worker.telephony.number_forms import normalized
 
 OURS = "phone-agent"
 NUMBER = "+12015550123"
@@ -375,3 +375,11 @@ def test_whatever_is_listed_there_is_a_verdict(
             assert verdict.trunk.sip_trunk_id in verdict.rule.trunk_ids
     else:
         assert verdict.reason is not Reason.MATCHES
+
+
+def test_the_same_number_in_two_trunks_in_two_ways_is_a_clash() -> None:
+    """However it is dialled, both trunks take it, so neither gets it."""
+    two = [trunk("12015550123"), trunk(NUMBER, id="ST_2")]
+
+    for dialled in (NUMBER, "12015550123"):
+        assert judge(Incoming(dialled), two, [rule("ST_1", "ST_2")], OURS).reason is Reason.TWO_TRUNKS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -12,6 +14,7 @@ from livekit.agents import APIConnectionError
 from agent_worker.call.failover import ReplyText, in_time, unless_given_up
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.presets import NO_PRESETS
+from agent_worker.logging_setup import JsonFormatter
 from agent_worker.providers.failover import Chain, Failover
 from agent_worker.providers.registry import build_stack
 
@@ -214,3 +217,11 @@ async def test_a_reply_of_no_words_is_nothing_to_wait_for() -> None:
     reply = ReplyText(_pieces(" ", "\n"))
     assert [piece async for piece in reply.from_start()] == [" ", "\n"]
     assert not reply.speakable.is_set()
+
+
+def test_what_a_broken_reply_had_said_is_not_logged() -> None:
+    """The adapter hands it to the log beside its message; it stays out of the line."""
+    record = logging.makeLogRecord({"msg": "failed after sending chunk", "text_sent": "Your balance is", "index": 1})
+    line = JsonFormatter().format(record)
+    assert "balance" not in line and "text_sent" not in line
+    assert json.loads(line)["index"] == 1
