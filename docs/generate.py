@@ -185,8 +185,8 @@ def names_block() -> str:
     only = ", ".join(f"`{name}`" for name in sorted(AGENT_ONLY_KEYS - IDENTITY_KEYS))
     identity = ", ".join(f"`{name}`" for name in sorted(IDENTITY_KEYS))
     return (
-        "\n".join(lines) + f"\n\nNobody but the agent itself sets {identity}. A dispatch, a request and a webhook's "
-        f"reply cannot set {only} either; a number's template can."
+        "\n".join(lines) + f"\n\nNobody but the agent itself sets {identity}.\nA dispatch, a request and a webhook's "
+        f"reply cannot set {only} either;\na number's template can."
     )
 
 

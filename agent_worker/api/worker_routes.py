@@ -17,7 +17,7 @@ from agent_worker.config.catalog import AgentCatalog
 from agent_worker.control import wire
 from agent_worker.control.base import ControlPlane
 from agent_worker.domain.call import utc_now
-from agent_worker.domain.fact import CallEnded, Fact, decode
+from agent_worker.domain.fact import CallEnded, CallOpened, Fact, decode
 from agent_worker.settings import Settings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -43,13 +43,13 @@ def worker_routes(
 
     @router.post(wire.FACTS)
     async def facts(request: Request) -> Response:
-        batch = _facts(await body_of(request, wire.MAX_FACTS_BYTES))
+        batch = _facts(await body_of(request, wire.MAX_FACTS_BYTES), settings)
         await control.record(batch)
         return _received(len(batch))
 
     @router.post(wire.FINISH_CALL)
     async def finish_call(request: Request) -> Response:
-        batch = _facts(await body_of(request, wire.MAX_FACTS_BYTES))
+        batch = _facts(await body_of(request, wire.MAX_FACTS_BYTES), settings)
         if len(batch) != 1 or not isinstance(batch[0], CallEnded):
             raise ApiError(400, "FACT_INVALID", "The body must be the one fact that ends a call.", retryable=False)
         await control.finish_call(batch[0])
@@ -95,8 +95,8 @@ class _Published:
 
 def _read(model: type[ModelT], body: bytes) -> ModelT:
     try:
-        # this parser has a limit of its own to how deep JSON may go
-        return model.model_validate_json(body)
+        # this parser has a limit of its own to how deep JSON may go; a newer worker may say more than is known here
+        return model.model_validate_json(body, extra="ignore")
     except ValidationError as error:
         # what was sent is nobody's business in an answer or a log: places and reasons only
         issues = error.errors(include_url=False, include_context=False, include_input=False)
@@ -104,14 +104,17 @@ def _read(model: type[ModelT], body: bytes) -> ModelT:
         raise ApiError(400, "VALIDATION_ERROR", f"Invalid request: {first}"[:500], retryable=False) from None
 
 
-def _facts(body: bytes) -> list[Fact]:
+def _facts(body: bytes, settings: Settings) -> list[Fact]:
     lines = [line for line in body.split(b"\n") if line.strip()]
     if len(lines) > wire.MAX_FACTS:
         raise ApiError(413, "TOO_LARGE", f"A batch has at most {wire.MAX_FACTS} facts.", retryable=False)
     try:
-        return [decode(line) for line in lines]
+        facts = [decode(line) for line in lines]
     except ValidationError:
         raise ApiError(422, "FACT_INVALID", "A line of the body is no fact.", retryable=False) from None
+    # calls are this control plane's organization's, whatever a worker's own settings say
+    own = {"organization_id": settings.organization_id}
+    return [fact.model_copy(update=own) if isinstance(fact, CallOpened) else fact for fact in facts]
 
 
 def _received(count: int) -> Response:

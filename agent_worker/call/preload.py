@@ -9,6 +9,8 @@ import importlib
 
 from livekit.agents.utils import http_context
 
+from agent_worker.prompting import liquid
+
 LAZY_MODULES = ("anyio._backends._asyncio", "openai.pagination", "openai.resources.chat.completions")
 """Imported by the OpenAI client at its first request."""
 
@@ -17,3 +19,5 @@ for _name in LAZY_MODULES:
 
 # parses the whole bundle of certificate authorities; kept by the library, one for each process image
 http_context._create_ssl_context()
+
+liquid.preload()

@@ -57,7 +57,12 @@ class SpeechAhead:
         http_context._new_session_ctx()
         try:
             for agent_id, agent in todo.items():
-                if await self._render_agent(agent_id, agent):
+                try:
+                    complete = await self._render_agent(agent_id, agent)
+                except Exception:  # one agent's odd voice must not keep the others silent
+                    logger.exception("agent's speech not rendered", extra={"agent": agent_id})
+                    complete = True
+                if complete:
                     self._done[agent_id] = agent
         finally:
             await http_context._close_http_ctx()

@@ -36,16 +36,15 @@ _TEMPLATE = re.compile(r"\{\{|\{%")
 def phrases(agent: AgentConfig) -> list[str]:
     """Return every sentence of an agent that is known before a call, in the order it may be needed."""
     idle = agent.idle_re_prompts
-    # a template is rendered once it is filled in
-    is_template = bool(agent.prompt_variables) or agent.variables is not None
     fixed = [
-        "" if is_template else agent.first_message,
+        agent.first_message,
         agent.fallbacks.apology,
         agent.fallbacks.goodbye,
         agent.fallbacks.hold,
         agent.fallbacks.max_duration,
     ]
     spoken = [*idle.messages, idle.goodbye] if idle.enabled else []
+    # a template is rendered once it is filled in
     return [text for text in dict.fromkeys(fixed + spoken) if text.strip() and not _TEMPLATE.search(text)]
 
 

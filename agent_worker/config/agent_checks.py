@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from agent_worker.config.agent_files import AgentFile
+from agent_worker.config.system_variables import SYSTEM_VARIABLES
 from agent_worker.config.texts import variables_in_play
 from agent_worker.config.yaml_file import Location
 from agent_worker.domain.lifecycle_hook import AuthHeader, LifecycleHook
@@ -37,6 +38,7 @@ def template_problems(found: AgentFile, prompts: Mapping[str, str]) -> Iterator[
     if not variables_in_play(agent.model_dump(mode="json", by_alias=True)):
         return
     declared = {variable.name for variable in agent.prompt_variables} | set(agent.variables or {})
+    declared |= {f"system.{name}" for name in SYSTEM_VARIABLES}
     for key, text in (("systemPrompt", agent.system_prompt), ("firstMessage", agent.first_message)):
         place: Location = ("prompt",) if key == "systemPrompt" and agent.prompt else (key,)
         try:

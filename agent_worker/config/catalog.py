@@ -178,15 +178,15 @@ class AgentCatalog:
 
     @classmethod
     def from_snapshot(cls, snapshot: Mapping[str, Any]) -> AgentCatalog:
-        """Return the catalog a snapshot was made of.
+        """Return the catalog a snapshot was made of; keys of a newer version are left unread.
 
         Raises:
-            pydantic.ValidationError: the snapshot is of another version.
+            pydantic.ValidationError: a value of it is none this version can have.
         """
         return cls.of(
-            {agent_id: AgentConfig.model_validate(row) for agent_id, row in snapshot["agents"].items()},
-            {number_id: NumberConfig.model_validate(row) for number_id, row in snapshot["numbers"].items()},
-            connections=[SipConnection.model_validate(row) for row in snapshot.get("connections", [])],
+            {key: AgentConfig.model_validate(row, extra="ignore") for key, row in snapshot["agents"].items()},
+            {key: NumberConfig.model_validate(row, extra="ignore") for key, row in snapshot["numbers"].items()},
+            connections=[SipConnection.model_validate(row, extra="ignore") for row in snapshot.get("connections", [])],
             prompts=snapshot.get("prompts"),
         )
 

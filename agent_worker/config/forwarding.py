@@ -150,7 +150,7 @@ def _folded(name: object) -> str:
     return "".join(words)
 
 
-def _entries(attributes: Mapping[str, str], names: Sequence[str]) -> list[SipEntry]:
+def _entries(attributes: Mapping[str, Any], names: Sequence[str]) -> list[SipEntry]:
     """Return the entries of a header: those of its first line, then those of its last, each once."""
     first: list[SipEntry] = []
     last: list[SipEntry] = []

@@ -64,7 +64,8 @@ def draft(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> Draft 
     route = find_route(offer, catalog, settings)
     if isinstance(route, CallRefusal):
         return route
-    forwarding = forwarded_from(offer.attributes, offer.job_metadata, offer.dialed_number)
+    ours = route.number.config.e164 if route.number else offer.dialed_number
+    forwarding = forwarded_from(offer.attributes, offer.job_metadata, ours)
     tokens = {
         "callerNumber": to_e164(offer.caller_number),
         "dialedNumber": to_e164(offer.dialed_number) or offer.dialed_number,

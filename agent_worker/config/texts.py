@@ -50,7 +50,8 @@ def render_texts(
         elif not active:
             texts[key] = str(fill_tokens({key: text}, tokens)[key] or "") if origin == "number" else text
         else:
-            values = {**tokens, **variable_values(resolved.values), **system}
+            own = tokens if origin == "number" else {}
+            values = {**own, **variable_values(resolved.values), **system}
             texts[key], names, failure = _rendered(key, text, values, includes)
             missing.update(names)
             events += [failure] if failure else []

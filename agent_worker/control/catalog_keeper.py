@@ -59,8 +59,10 @@ class CatalogKeeper:
         except OSError as error:
             self._failed("cache_not_writable", f"The cached configuration cannot be written ({type(error).__name__}).")
         except Exception as error:  # an odd answer must not end the asking: the next edit would never arrive
-            logger.exception("configuration not refreshed")
-            self._failed(type(error).__name__, "The configuration could not be refreshed.")
+            code = type(error).__name__
+            if self.state != code:
+                logger.exception("configuration not refreshed")
+            self._failed(code, "The configuration could not be refreshed.")
         else:
             self._answered()
 

@@ -91,7 +91,7 @@ def explain_connection(error: Exception, url: str) -> tuple[str, str, str]:
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         return (
             "timeout",
-            f"{place} does not answer within {CONNECT_SECONDS:.0f} s.",
+            f"{place} does not answer in time.",
             "Look for a firewall between here and there, and that the address is right.",
         )
     if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):

@@ -160,7 +160,7 @@ def compiled(text: str, name: str = "") -> BoundTemplate:
     scan(text, name)
     try:
         template = environment().from_string(text, name=name, path=name or None)
-        compare_numbers(template)
+        compare_numbers(template, text)
     except LiquidError as error:
         if isinstance(error.__cause__, RecursionError):
             raise problem("an expression is nested too deeply.", name=name) from error

@@ -12,7 +12,7 @@ from liquid.builtin.expressions import FilteredExpression, Path
 from liquid.builtin.output import OutputNode
 from liquid.builtin.tags.assign_tag import AssignNode
 from liquid.builtin.tags.cycle_tag import CycleNode
-from liquid.exceptions import TemplateNotFoundError
+from liquid.exceptions import LiquidError, TemplateNotFoundError
 from liquid.expression import Expression
 
 from agent_worker.prompting.liquid_engine import MAX_INCLUDES, compiled, environment, told
@@ -62,8 +62,13 @@ class _Reader:
 
     def read(self, template: BoundTemplate, scope: _Scope) -> None:
         context = RenderContext(template)
-        for node in template.nodes:
-            self._node(node, scope, context)
+        try:
+            for node in template.nodes:
+                self._node(node, scope, context)
+        except LiquidError as error:
+            if error.template_name is None:
+                error.template_name = template.name
+            raise
 
     def _node(self, node: Node, scope: _Scope, context: RenderContext) -> None:
         used = [self._names(expression, scope) for expression in node.expressions()]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from liquid import BoundTemplate, RenderContext
 from liquid.ast import Node
+from liquid.builtin.expressions import StringLiteral
 from liquid.builtin.expressions.logical import (
     EqExpression,
     GeExpression,
@@ -17,11 +18,18 @@ from liquid.builtin.expressions.logical import (
 from liquid.expression import Expression
 
 _COMPARISONS = (EqExpression, NeExpression, LtExpression, GtExpression, LeExpression, GeExpression)
+_OPERATORS = ("<", ">", "==", "!=")
 _MAX_DIGITS = 30
 
 
-def compare_numbers(template: BoundTemplate) -> None:
-    """Make the comparisons of a template just compiled take a numeric text for a number where the other side is one."""
+def compare_numbers(template: BoundTemplate, text: str) -> None:
+    """Make the comparisons of a template just compiled take a numeric text for a number where the other side is one.
+
+    Args:
+        text: what the template was compiled from.
+    """
+    if not any(operator in text for operator in _OPERATORS):
+        return
     context = RenderContext(template)
     waiting: list[Node] = list(template.nodes)
     while waiting:
@@ -37,7 +45,8 @@ def _prepare(expressions: Iterable[Expression]) -> None:
         waiting.extend(expression.children())
         if isinstance(expression, _COMPARISONS):
             left, right = expression.left, expression.right
-            expression.left, expression.right = _Operand(left, right), _Operand(right, left)
+            if not isinstance(left, StringLiteral) and not isinstance(right, StringLiteral):
+                expression.left, expression.right = _Operand(left, right), _Operand(right, left)
 
 
 class _Operand(Expression):

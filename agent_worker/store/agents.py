@@ -38,10 +38,10 @@ async def save_agent(
     config = storable(agent.model_dump(mode="json", by_alias=True, exclude_unset=True))
     try:
         AgentConfig.model_validate(config)
-    except ValidationError as error:
+    except ValidationError:
         raise ControlPlaneError(
             "value_not_storable", "The agent cannot be stored: its row would not read back.", retryable=False
-        ) from error
+        ) from None  # its text has values, and they may be secrets
     agent_id = agent_id or f"agent_{uuid.uuid4().hex}"
     await _save(connection, agents, organization_id, agent_id, {"name": config["name"], "config": config}, now)
     return agent_id
@@ -149,12 +149,13 @@ async def _save(
     new = {**kept, "id": row_id, "organization_id": organization_id, "created_at": now, "version": 1}
     statement = insert(connection, table).values(new)
     replaced: dict[str, Any] = {name: statement.excluded[name] for name in kept}
-    statement = statement.on_conflict_do_update(
+    upsert = statement.on_conflict_do_update(
         index_elements=[table.c.id],
         set_={**replaced, "version": table.c.version + 1},
         where=table.c.organization_id == organization_id,
-    ).returning(table.c.id)
-    if (await connection.execute(statement)).scalar_one_or_none() is None:
+    )
+    written = await connection.execute(upsert.returning(table.c.id))
+    if written.scalar_one_or_none() is None:
         raise ControlPlaneError(f"{table.name[:-1]}_not_found", f"There is no {row_id}.", retryable=False)
 
 

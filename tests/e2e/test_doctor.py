@@ -325,6 +325,25 @@ async def test_a_worker_without_slots_says_so(rig: Rig, tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
+async def test_all_workers_of_a_name_are_counted(rig: Rig, tmp_path: Path) -> None:
+    """LiveKit asks one after the other, and each of them says what it has."""
+    name = f"desk-{rig.next_number()[1:]}"
+    pair = [
+        WorkerProcess(
+            tmp_path / slots,
+            rig.stack.env | rig.providers.env | {"AGENT_WORKER_CALL_SLOTS": slots},
+            [rig.agent()],
+            agent_name=name,
+        )
+        for slots in ("2", "3")
+    ]
+    async with pair[0], pair[1]:
+        findings = await found(environment(rig, pair[0]), "slots")
+
+    assert only(findings, "worker").message.startswith("2 workers are registered")
+    assert only(findings, "slots").detail == {"slots": 5, "calls": 0, "free": 5}
+
+
 async def test_each_provider_is_asked_for_itself(heard: Rig, tmp_path: Path) -> None:
     """A model that fails, a voice that is away and a recogniser that is well are told apart."""
     await heard.providers.openai.set_fault("http500")

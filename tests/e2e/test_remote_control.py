@@ -192,29 +192,30 @@ async def test_an_agent_changed_in_the_database_says_so_at_the_next_call(rig: Ri
     number = rig.next_number()
     async with (
         serve_with(rig, tmp_path, rig.agent(numbers=[])) as serve,
-        rig.worker(folder=tmp_path, numbers=[number], env=far_env(serve, tmp_path)),
+        rig.worker(folder=tmp_path, numbers=[number], env=far_env(serve, tmp_path)) as worker,
         rig.phone() as phone,
     ):
+        rendered = [len(list((worker.data_dir / "cache" / "speech").glob("*.pcm")))]
         database = Database(f"sqlite:///{serve.data_dir / 'agent-worker.db'}")
-        heard = []
         for greeting in (REPLIES[0].reply, REPLIES[1].reply):
             agent = AgentConfig.model_validate(
                 {"name": "stored", "systemPrompt": "You help.", "firstMessage": greeting}
             )
             async with database.write() as connection:
                 agent_id = await save_agent(connection, "org_local", agent, agent_id="agent_1", now=utc_now())
-                if not heard:
+                if greeting == REPLIES[0].reply:
                     entry = NumberConfig(e164=number, agent_id=agent_id)
                     await save_number(connection, "org_local", entry, number_id=None, now=utc_now())
-            await asyncio.sleep(6)
+            await asyncio.sleep(8)
+            rendered.append(len(list((worker.data_dir / "cache" / "speech").glob("*.pcm"))))
             call = await phone.dial(number)
             await greeted(call)
             await call.hang_up()
             find(call, greeting)
-            heard.append(greeting)
         rows = await ended_calls(rig, serve, 2)
         await database.aclose()
     assert [row["agent_id"] for row in rows] == ["agent_1", "agent_1"]
+    assert rendered[0] < rendered[1] < rendered[2]
 
 
 async def test_an_agent_of_the_workers_own_database_needs_no_restart_either(rig: Rig, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from agent_worker.testing.hook_receiver import HookReceiver
 from agent_worker.testing.processes import free_port
 from agent_worker.testing.serve_process import TOKEN, ServeProcess
 from tests.call_facts import whole_call
+from tests.integration.loopback_tls import Authority
 from tests.integration.serving import DESK, NUMBER, OFFER, Hop, Remote, remote_to, serve_settings, serving
 from tests.integration.shipping import until
 
@@ -346,6 +347,20 @@ async def test_a_wrong_token_is_said_once_and_clearly(tmp_path: Path, caplog: py
     assert "x" * 20 not in str(record.__dict__)
 
 
+async def test_a_certificate_nobody_vouches_for_gets_no_token(tmp_path: Path) -> None:
+    """Over https the other side proves who it is before anything is said."""
+    authority = Authority(tmp_path)
+    async with HookReceiver(tls=authority.server("localhost")) as receiver:
+        receiver.answer_with({"received": 1})
+        url = receiver.url_of("").replace("127.0.0.1", "localhost")
+        async with remote_to(url, tmp_path) as worker:
+            with pytest.raises(ControlPlaneError) as error:
+                await worker.control.renew_leases(["call-1"], worker_id="w", until=utc_now())
+        assert error.value.code == "control_plane_unreachable"
+        assert error.value.retryable
+        assert receiver.requests == []
+
+
 # --- journals as a buffer
 
 
@@ -439,7 +454,7 @@ async def test_the_configuration_is_fetched_when_it_changed(tmp_path: Path) -> N
 
 
 async def test_a_broken_copy_changes_nothing_and_costs_no_agent_but_the_broken_one(tmp_path: Path) -> None:
-    """Junk leaves what was read before in force; an agent of a version we cannot read is missing alone."""
+    """Junk leaves what was read before in force; a key of a newer version is left unread."""
     async with cached_worker(tmp_path, DESK, {"name": "other", "systemPrompt": "You sell."}) as worker:
         path = worker.settings.cache_dir / REMOTE_FILE
         good = catalog_cache.read(path)
@@ -449,7 +464,8 @@ async def test_a_broken_copy_changes_nothing_and_costs_no_agent_but_the_broken_o
         for junk in (b"", b"{", b"[]", b"[" * 100_000, b'{"agents": {}}'):
             path.write_bytes(junk)
             assert set(catalog.current().agents) == {"desk", "other"}, junk
-        good["agents"]["other"]["ofTheNextVersion"] = True
+        good["agents"]["desk"]["ofTheNextVersion"] = {"x": 1}
+        good["agents"]["other"]["timezone"] = "Mars/Olympus"
         good["numbers"]["odd"] = {"e164": 7}
         catalog_cache.write(path, good)
         assert set(catalog.current().agents) == {"desk"}

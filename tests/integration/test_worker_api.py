@@ -231,6 +231,24 @@ async def test_workers_get_agents_without_webhooks_and_with_an_etag(tmp_path: Pa
     assert other.content == answer.content
 
 
+async def test_a_newer_workers_question_is_understood(tmp_path: Path) -> None:
+    """Keys this version does not know are left unread, so either side may be upgraded first."""
+    asked = json.loads(wire.OpenCall(offer=OFFER, budget_seconds=1).model_dump_json())
+    asked["more"] = asked["offer"]["more"] = {"x": 1}
+    async with api(tmp_path) as client:
+        answer = await client.post(wire.OPEN_CALL, json=asked)
+    assert wire.OpenCallAnswer.decode(answer.content).agent_id == "desk"
+
+
+async def test_calls_belong_to_the_organization_of_serve(tmp_path: Path) -> None:
+    """A worker needs to be told a URL and a token only; whose calls it takes is not its to say."""
+    settings = serve_settings(tmp_path, organization_id="org_7")
+    async with serving(settings) as url, remote_to(url, tmp_path) as worker:
+        await worker.control.record(whole_call().facts)
+    rows = sqlite3.connect(settings.data_dir / "agent-worker.db").execute("SELECT organization_id FROM calls")
+    assert rows.fetchall() == [("org_7",)]
+
+
 async def test_a_lost_worker_is_swept_here(tmp_path: Path) -> None:
     """A call whose lease ran out is closed by `serve`: its worker host has no sweeper of its own."""
     settings = serve_settings(tmp_path, lease_seconds=5)

@@ -231,7 +231,7 @@ def test_every_way_a_webhook_fails_is_described() -> None:
 
 def test_the_webhooks_time_is_what_the_page_says() -> None:
     """The figures of the page are those of the code."""
-    section = ROUTING.split("### Time, and what happens when it fails")[1]
+    section = " ".join(ROUTING.split("### Time, and what happens when it fails")[1].split())
     left = Settings.model_fields["answer_budget_ms"].default / 1_000 - GREETING_SECONDS
 
     assert f"{DEFAULT_PRE_CALL_TIMEOUT_MS:,} where it is not given" in section
