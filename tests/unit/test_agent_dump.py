@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
@@ -15,9 +15,11 @@ from agent_worker.config.agent_files import read_agent_file
 from agent_worker.domain.agent import AgentConfig
 from tests.made_agents import made_agents, said
 
+# a failing example is not shrunk: an agent is large, and shrinking takes minutes
 many = effort(
     max_examples=100,
     deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 few = effort(many, max_examples=5)

@@ -202,7 +202,7 @@ def test_the_documentation_shows_every_option() -> None:
             assert parameter.opts[0] in section, f"{name} {parameter.opts[0]}"
 
 
-@pytest.mark.parametrize("secret", [new_secret(), "a-secret-in-plain-words"])
+@pytest.mark.parametrize("secret", [new_secret(), "a-secret-in-plain-words"], ids=["made here", "in plain words"])
 def test_the_receiver_of_the_docs_verifies_our_signature(secret: str) -> None:
     """What we sign passes; another body, another secret and an old message do not."""
     code = re.search(r"```python\n(.*?)```", ROUTING, re.DOTALL)

@@ -42,11 +42,10 @@ def test_each_key_of_an_object_follows_the_highest_layer(stack: list[dict[str, A
         if isinstance(value, dict):
             kept = below.get(key) if isinstance(below.get(key), dict) else {}
             for name in value.keys() | kept.keys():
-                expected = value[name] if value.get(name) is not None or key == "metadata" and name in value else None
                 if name not in value:
                     assert values[key][name] == kept[name]
-                elif expected is not None or key == "metadata":
-                    assert values[key][name] == expected
+                elif value[name] is not None or key == "metadata":
+                    assert values[key][name] == value[name]
 
 
 @given(STACKS)
