@@ -21,7 +21,7 @@ def at_most_bytes(limit: int) -> Callable[[Any], Any]:
 
     def check(value: Any) -> Any:
         try:
-            size = len(json.dumps(value, ensure_ascii=False).encode())
+            size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="replace"))
         except (TypeError, ValueError) as error:
             raise ValueError("must be plain JSON") from error
         if size > limit:

@@ -21,7 +21,7 @@ class InlineSource(ConfigModel):
         kind: run by whoever placed the call.
     """
 
-    kind: Literal["inline"] = "inline"
+    kind: Literal["inline"]
 
 
 class BuiltinSource(ConfigModel):
@@ -33,7 +33,7 @@ class BuiltinSource(ConfigModel):
         config: what the function reads as `control.config`.
     """
 
-    kind: Literal["builtin"] = "builtin"
+    kind: Literal["builtin"]
     name: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")
     config: ToolConfig = Field(default_factory=dict)
 
@@ -54,7 +54,7 @@ class WebhookSource(ConfigModel):
         async_ack: with `response_mode: async`, what the model is told at once.
     """
 
-    kind: Literal["webhook"] = "webhook"
+    kind: Literal["webhook"]
     url: str = Field(min_length=8, max_length=2_048, pattern=r"^https?://")
     method: Literal["POST"] = "POST"
     secret: Secret | None = None
@@ -77,7 +77,7 @@ class IntegrationSource(ConfigModel):
         config: the action's own configuration.
     """
 
-    kind: Literal["integration"] = "integration"
+    kind: Literal["integration"]
     installation_id: str = Field(max_length=200)
     app_key: str = Field(max_length=200)
     action_key: str = Field(max_length=200)

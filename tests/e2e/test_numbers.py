@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import uuid
 from pathlib import Path
 
 import pytest
+from livekit import api, rtc
 
 from tests.e2e.rig import Rig
 from tests.e2e.talk import ended_calls, find, greeted, heard_clip, reason
@@ -117,3 +120,59 @@ async def test_the_operator_may_have_unknown_numbers_declined(rig: Rig, tmp_path
 
     assert not call.answered.is_set()
     assert (row["status"], reason(row)) == ("failed", "unknown_number")
+
+
+async def test_a_dispatch_rule_names_the_agent_and_configures_the_call(rig: Rig, tmp_path: Path) -> None:
+    """Job metadata chooses the agent, overrides it, and adds to the call; one id for every call is not followed."""
+    number = rig.next_number()
+    metadata = {
+        "agentId": "night-line",
+        "pipelineConfig": {"firstMessage": "This is the night line, by dispatch."},
+        "metadata": {"tenant": "acme"},
+        "callId": str(uuid.uuid4()),
+    }
+    agents = [rig.agent(numbers=[number]), rig.agent(name="night-line")]
+    async with (
+        rig.worker(*agents, folder=tmp_path, metadata=json.dumps(metadata)) as worker,
+        rig.phone() as phone,
+    ):
+        for _ in range(2):
+            call = await phone.dial(number)
+            await greeted(call)
+            await call.hang_up()
+        rows = await ended_calls(rig, worker, 2)
+
+    assert find(call, "This is the night line, by dispatch.").missing_head == 0
+    for row in rows:
+        assert row["agent_id"] == "night-line"
+        assert row["id"] != metadata["callId"]
+        assert row["metadata"]["tenant"] == "acme"
+        assert row["provenance"]["firstMessage"] == "per_call"
+        assert "callId" in str(row["metadata"]["ignored_job_metadata"])
+
+
+async def test_a_dispatch_request_gives_its_call_an_id(rig: Rig, tmp_path: Path) -> None:
+    """An agent dispatched into a room by request holds the call under the id of the request."""
+    call_id, room_name = str(uuid.uuid4()), f"desk-{uuid.uuid4().hex[:8]}"
+    agent = rig.agent(numbers=[rig.next_number()])
+    async with rig.worker(agent, folder=tmp_path) as worker:
+        token = api.AccessToken(rig.stack.api_key, rig.stack.api_secret).with_identity("guest")
+        room = rtc.Room()
+        await room.connect(rig.stack.url, token.with_grants(api.VideoGrants(room_join=True, room=room_name)).to_jwt())
+        spoken = asyncio.Event()
+        room.on("track_subscribed", lambda *_: spoken.set())
+        await rig.stack.lk.agent_dispatch.create_dispatch(
+            api.CreateAgentDispatchRequest(
+                agent_name=worker.agent_name,
+                room=room_name,
+                metadata=json.dumps({"agentId": "front-desk", "callId": call_id, "metadata": {"lead": "l1"}}),
+            )
+        )
+        async with asyncio.timeout(15):
+            await spoken.wait()
+        await room.disconnect()
+        [row] = await ended_calls(rig, worker)
+
+    assert row["id"] == call_id
+    assert row["metadata"]["lead"] == "l1"
+    assert row["agent_id"] == "front-desk"

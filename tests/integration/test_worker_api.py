@@ -216,9 +216,9 @@ async def test_workers_get_agents_without_webhooks_and_with_an_etag(tmp_path: Pa
         "status": {"url": "https://crm.example/hidden", "authHeaders": [{"name": "x-key", "value": "hidden-key"}]},
     }
     agent = {**DESK, "webhooks": hooks, "toolSecrets": {"crm": "secret-of-tools"}}
-    folder = tmp_path
+    told_only = {"name": "told-only", "systemPrompt": "You help.", "webhooks": {"status": hooks["status"]}}
     async with (
-        serving(serve_settings(folder, agent)) as url,
+        serving(serve_settings(tmp_path, agent, told_only)) as url,
         httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {TOKEN}"}, trust_env=False) as client,
     ):
         answer = await client.get(wire.CATALOG)
@@ -227,6 +227,7 @@ async def test_workers_get_agents_without_webhooks_and_with_an_etag(tmp_path: Pa
     assert "hidden" not in answer.text
     assert answer.json()["agents"]["desk"]["toolSecrets"] == {"crm": "secret-of-tools"}
     assert answer.json()["agents"]["desk"]["webhooks"] == {"preCall": {"url": wire.WITHHELD_URL, "onFailure": "reject"}}
+    assert "webhooks" not in answer.json()["agents"]["told-only"]
     assert (same.status_code, same.content) == (304, b"")
     assert other.content == answer.content
 
