@@ -209,14 +209,14 @@ def explain(
         import json
 
         from agent_worker import cli_explain
-        from agent_worker.config.catalog import load_catalog
+        from agent_worker.control.make import make_catalog
         from agent_worker.settings import settings
 
         if number is None and agent is None:
             raise typer.BadParameter("name a --number or an --agent")
         offer = cli_explain.offer_of(number, agent, caller, cli_explain.read_object(overrides) if overrides else {})
         reply = cli_explain.read_object(pre_call) if pre_call else None
-        explanation = cli_explain.explain(offer, reply, load_catalog(settings()), settings())
+        explanation = cli_explain.explain(offer, reply, make_catalog(settings()).current(), settings())
         if as_json:
             typer.echo(json.dumps(cli_explain.as_json(explanation), indent=2, ensure_ascii=False))
         else:
@@ -243,11 +243,11 @@ def provision(
     """
     with told():
         from agent_worker import cli_provision
-        from agent_worker.config.catalog import load_catalog
+        from agent_worker.control.make import make_catalog
         from agent_worker.settings import settings
 
         settings().require_livekit()
-        desired = cli_provision.desired_of(load_catalog(settings()), settings())
+        desired = cli_provision.desired_of(make_catalog(settings()).current(), settings())
         run = cli_provision.run_provision(settings(), desired, prune=prune, dry_run=dry_run, as_json=as_json)
         code = asyncio.run(run)
     raise typer.Exit(code)

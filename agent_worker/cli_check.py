@@ -13,11 +13,12 @@ from rich.table import Column, Table
 
 from agent_worker.config.agent_checks import outbound_problems, template_notes, template_problems
 from agent_worker.config.agent_files import AgentFile, line_of
-from agent_worker.config.catalog import AgentCatalog, load_catalog
+from agent_worker.config.catalog import AgentCatalog
 from agent_worker.config.inactive import inactive_keys
 from agent_worker.config.presets_file import read_presets
 from agent_worker.config.problems import ConfigErrors, did_you_mean
 from agent_worker.config.resolve import agent_layer, default_layer, resolve
+from agent_worker.control.make import is_remote, make_catalog
 from agent_worker.control.prices import read_prices
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.presets import NO_PRESETS, LayerName, Presets
@@ -72,11 +73,15 @@ def run_check() -> CheckOutcome:
     outcome.tools = sorted(tools or {})
     presets = outcome.try_to(lambda: read_presets(settings.presets_file))
     outcome.presets = presets or NO_PRESETS
-    catalog = outcome.try_to(lambda: load_catalog(settings))
+    cached = outcome.try_to(lambda: make_catalog(settings))
+    catalog = cached.current() if cached else None
+    if is_remote(settings):
+        outcome.notes.append(f"Agents and numbers come from {settings.control_url}; check them on that host.")
     if catalog is None:
         return outcome
     outcome.agents = list(catalog.agents.values())
     outcome.numbers = _numbers_by_agent(catalog)
+    outcome.notes.extend(catalog.notes)
     policy = outcome.try_to(lambda: AddressPolicy.of(settings.egress_allow))
     for found in catalog.files.values():
         if tools is not None:
@@ -92,7 +97,7 @@ def run_check() -> CheckOutcome:
             outcome.notes.append(
                 f"{found.file}: no numbers; {found.agent.name!r} takes only calls dispatched to it by name."
             )
-    if settings.default_agent and catalog.find_agent(settings.default_agent) is None:
+    if settings.default_agent and not is_remote(settings) and catalog.find_agent(settings.default_agent) is None:
         outcome.problems.append(
             SettingsError(
                 "default_agent_unknown",

@@ -10,6 +10,7 @@ from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, Direction
 
 MAX_METADATA_BYTES = 64 * 1024
+MAX_METADATA_DEPTH = 50
 
 
 def read_job_metadata(text: str) -> dict[str, Any]:
@@ -24,7 +25,22 @@ def read_job_metadata(text: str) -> dict[str, Any]:
         return {JUNK_METADATA: "job metadata is not JSON"}
     if not isinstance(value, dict):
         return {JUNK_METADATA: "job metadata is not a JSON object"}
+    if _depth(value) > MAX_METADATA_DEPTH:
+        return {JUNK_METADATA: f"job metadata is nested more than {MAX_METADATA_DEPTH} deep"}
     return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level and depth <= MAX_METADATA_DEPTH:
+        depth += 1
+        level = [
+            inner
+            for holder in level
+            if isinstance(holder, dict | list)
+            for inner in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+    return depth
 
 
 def given_call_id(job_metadata: dict[str, Any]) -> str | None:

@@ -43,6 +43,7 @@ class AgentCatalog:
         connections: SIP connections by name.
         prompts: the texts templates may include, by name.
         files: where each agent stands, for messages.
+        notes: what is legal in the files and may still surprise.
     """
 
     agents: Mapping[str, AgentConfig]
@@ -50,6 +51,7 @@ class AgentCatalog:
     connections: Mapping[str, SipConnection] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, AgentFile] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, agents_dir: Path, prompts_dir: Path, telephony_file: Path | None = None) -> AgentCatalog:
@@ -79,6 +81,7 @@ class AgentCatalog:
             connections=config.sip_connections,
             prompts=read_prompts(prompts_dir),
             files={found.agent.name: found for found in files},
+            notes=telephony.notes if telephony else (),
         )
 
     @classmethod
@@ -90,6 +93,7 @@ class AgentCatalog:
         connections: Iterable[SipConnection] = (),
         prompts: Mapping[str, str] | None = None,
         files: Mapping[str, AgentFile] | None = None,
+        notes: tuple[str, ...] = (),
     ) -> AgentCatalog:
         """Return a catalog; the first agent keeps a number two of them claim.
 
@@ -117,6 +121,7 @@ class AgentCatalog:
             MappingProxyType({connection.name: connection for connection in connections}),
             MappingProxyType(dict(prompts or {})),
             MappingProxyType(dict(files or {})),
+            notes,
         )
 
     def find_agent(self, ref: str) -> tuple[str, AgentConfig] | None:
@@ -151,6 +156,7 @@ class AgentCatalog:
             MappingProxyType({**other.connections, **self.connections}),
             MappingProxyType({**other.prompts, **self.prompts}),
             self.files,
+            self.notes,
         )
 
     def snapshot(self, *, secrets: bool) -> dict[str, Any]:
