@@ -21,6 +21,7 @@ from agent_worker.config.resolve import LAYERS, Resolved, without_secrets
 from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, Direction, utc_now
 from agent_worker.errors import ConfigError
 from agent_worker.settings import Settings
+from agent_worker.webhooks.pre_call_reply import NotUsable, Said, read_reply
 
 CALL_ID = "00000000-0000-4000-8000-000000000000"
 MAX_SHOWN = 100
@@ -33,6 +34,7 @@ class Explanation:
     Attributes:
         inactive: keys that are set and change nothing yet, each with the reason.
         unheard: what in the overrides or the reply was not followed.
+        declined: whether the reply declines the call.
     """
 
     prepared: Draft
@@ -40,6 +42,7 @@ class Explanation:
     resolved: Resolved
     inactive: Mapping[str, str]
     unheard: list[str]
+    declined: bool = False
 
 
 def explain(
@@ -51,16 +54,27 @@ def explain(
         reply: what the pre-call webhook would answer; it is not asked.
 
     Raises:
-        ConfigError: nobody takes the call.
+        ConfigError: nobody takes the call, or the reply is none.
     """
     prepared = draft(offer, catalog, settings)
     if isinstance(prepared, CallRefusal):
         raise ConfigError("nobody_takes_the_call", prepared.detail, remedy=_known_numbers(catalog))
-    overrides = read_overrides(reply, "pre_call") if reply is not None else None
-    plan = finish(prepared, overrides, catalog, settings, now=utc_now())
-    resolved = resolved_layers(prepared, overrides)
+    said = _said(reply)
+    overrides = read_overrides(said.overrides, "pre_call")
+    # as on a call: one wrong value, and nothing of the reply is in force
+    followed = overrides if reply is not None and not overrides.wrong else None
+    plan = finish(prepared, followed, catalog, settings, now=utc_now())
+    resolved = resolved_layers(prepared, followed)
     unheard = [*prepared.ignored, *_not_followed(overrides)]
-    return Explanation(prepared, plan, resolved, inactive_keys(resolved.values, resolved.provenance), unheard)
+    inactive = inactive_keys(resolved.values, resolved.provenance)
+    return Explanation(prepared, plan, resolved, inactive, unheard, declined=said.reject)
+
+
+def _said(reply: Mapping[str, Any] | None) -> Said:
+    try:
+        return read_reply(json.dumps(reply or {}).encode())
+    except NotUsable as error:
+        raise ConfigError("pre_call_reply_unusable", str(error)) from error
 
 
 def offer_of(number: str | None, agent: str | None, caller: str | None, overrides: Mapping[str, Any]) -> CallOffer:
@@ -116,6 +130,7 @@ def as_json(told: Explanation) -> dict[str, Any]:
         "preCall": {"url": hook.url, "onFailure": hook.on_failure} if hook else None,
         "events": [event.model_dump(mode="json", exclude_none=True) for event in plan.events],
         "refused": plan.detail if isinstance(plan, CallRefusal) else None,
+        "declined": told.declined,
     }
 
 
@@ -143,6 +158,8 @@ def print_explanation(told: Explanation, *, everything: bool) -> None:
         out.print(f"ignored: {line}", markup=False, soft_wrap=True)
     for event in told.plan.events:
         out.print(f"warning: {event.failure_cause}: {_shown(dict(event.payload))}", markup=False, soft_wrap=True)
+    if told.declined:
+        out.print("declined: the reply says reject, and the call is not taken.", markup=False, soft_wrap=True)
     if isinstance(told.plan, CallRefusal):
         out.print(f"refused: {told.plan.detail}", markup=False, soft_wrap=True)
     if not everything:
@@ -155,11 +172,9 @@ def _texts(plan: CallPlan | CallRefusal) -> dict[str, str]:
     return {"systemPrompt": plan.agent.system_prompt, "firstMessage": plan.agent.first_message}
 
 
-def _not_followed(overrides: Overrides | None) -> list[str]:
-    if overrides is None:
-        return []
+def _not_followed(overrides: Overrides) -> list[str]:
     return [
-        *(f"pre_call: {sentence} (the whole reply would be ignored)" for sentence in overrides.wrong.values()),
+        *(f"pre_call: {sentence} (the whole reply is ignored)" for sentence in overrides.wrong.values()),
         *(f"pre_call: {key} cannot be set here" for key in overrides.ignored),
         *(f"pre_call: there is no key {key!r}" for key in overrides.unknown),
     ]

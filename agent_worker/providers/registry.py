@@ -164,10 +164,14 @@ def _link(wishes: Wishes, candidate: Candidate, layer: Layer, env: Mapping[str, 
     assert make is not None
     try:
         provider = make(BuildContext(wishes, candidate.label.model, env))
-    except (ValueError, TypeError) as error:  # a plugin's word on an option it does not take
+    except ProviderError:
+        raise
+    except Exception as error:  # whatever a plugin meets, a job process stays ready and a caller hears a sentence
+        # what it says of an option is of use; any other text may hold a key
+        said = error if isinstance(error, ValueError | TypeError) else type(error).__name__
         raise ProviderError(
             "provider_refused",
-            f"{vendor.name} cannot be used: {error}",
+            f"{vendor.name} cannot be used: {said}",
             remedy="Check the options of the agent, and what the plugin's documentation asks for.",
         ) from error
     return Link(_exact(candidate.label, provider.model), provider)

@@ -86,6 +86,19 @@ def test_overrides_and_a_reply_are_layers_of_their_own(tmp_path: Path) -> None:
     assert found["ignored"] == ["pre_call: there is no key 'colour'"]
 
 
+def test_a_reply_is_read_as_on_a_call(tmp_path: Path) -> None:
+    """Nested keys win, a wrong value costs the whole reply, and a reply may decline."""
+    (tmp_path / "nested.json").write_text('{"voice": "low", "pipelineConfig": {"voice": "high"}}')
+    (tmp_path / "wrong.json").write_text('{"voice": "low", "ttsOptions": {"speed": "fast"}}')
+    (tmp_path / "declined.json").write_text('{"reject": true}')
+
+    assert told("--agent", "desk", "--pre-call", "nested.json")["values"]["voice"] == "high"
+    wrong = told("--agent", "desk", "--pre-call", "wrong.json")
+    assert wrong["values"]["voice"] == "alto"
+    assert "the whole reply is ignored" in wrong["ignored"][0]
+    assert told("--agent", "desk", "--pre-call", "declined.json")["declined"] is True
+
+
 def test_the_table_shows_what_somebody_set(tmp_path: Path) -> None:
     """Defaults only on demand, so that the operator's own values stand out."""
     short, long = explain("--number", "+12015550123"), explain("--number", "+12015550123", "--all")

@@ -58,9 +58,7 @@ def wire_keys(model: type[BaseModel]) -> set[str]:
 
 
 @pytest.mark.parametrize(("theirs", "ours", "apart"), PAIRS, ids=lambda value: getattr(value, "__name__", ""))
-def test_every_key_the_client_sends_is_ours(
-    theirs: type[BaseModel], ours: type[BaseModel], apart: set[str]
-) -> None:
+def test_every_key_the_client_sends_is_ours(theirs: type[BaseModel], ours: type[BaseModel], apart: set[str]) -> None:
     """No field of the client is refused for its name."""
     assert wire_keys(theirs) - wire_keys(ours) == apart
 

@@ -13,7 +13,9 @@ from agent_worker.domain.agent import AgentConfig
 
 KEYS = ["voice", "firstMessage", "llmOptions", "turnHandling", "tools", "metadata", "variables"]
 SCALAR = st.integers(0, 9) | st.text("abc", max_size=3) | st.booleans()
-OBJECT = st.dictionaries(st.sampled_from(["a", "b", "c"]), SCALAR | st.lists(SCALAR, max_size=2) | st.none(), max_size=3)
+OBJECT = st.dictionaries(
+    st.sampled_from(["a", "b", "c"]), SCALAR | st.lists(SCALAR, max_size=2) | st.none(), max_size=3
+)
 VALUE = SCALAR | st.lists(SCALAR, max_size=3) | OBJECT | st.none()
 STACKS = st.lists(st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=5), min_size=1, max_size=5)
 
@@ -140,7 +142,9 @@ def test_secrets_are_masked_wherever_they_stand() -> None:
         {
             "toolSecrets": {"crm": "abcdef"},
             "llmOptions": {"maxTokens": 5},
-            "tools": [{"source": {"url": "https://x", "secret": "abcdef", "authHeaders": [{"name": "X", "value": "v"}]}}],
+            "tools": [
+                {"source": {"url": "https://x", "secret": "abcdef", "authHeaders": [{"name": "X", "value": "v"}]}}
+            ],
             "metadata": {"apiKey": "k", "note": "token of thanks"},
         }
     )

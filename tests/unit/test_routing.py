@@ -291,7 +291,11 @@ def test_a_variable_without_a_value_is_empty_and_told() -> None:
     """A caller on the line is answered; the operator reads every missing name."""
     found = plan(
         offer(
-            pipelineConfig={"variables": {}, "systemPrompt": "For {{ customer }} of {{ firm }}.", "firstMessage": "Hi {{ customer }}"}
+            pipelineConfig={
+                "variables": {},
+                "systemPrompt": "For {{ customer }} of {{ firm }}.",
+                "firstMessage": "Hi {{ customer }}",
+            }
         )
     )
 
