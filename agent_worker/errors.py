@@ -16,6 +16,8 @@ A `code` is a stable machine word, a message is one sentence, a remedy says what
 
 from __future__ import annotations
 
+import traceback
+
 
 class AgentWorkerError(Exception):
     """Base of all errors raised on purpose.
@@ -108,3 +110,12 @@ class TelephonyError(AgentWorkerError):
     def __init__(self, code: str, message: str, *, remedy: str = "", retryable: bool = False) -> None:
         super().__init__(code, message, remedy=remedy)
         self.retryable = retryable
+
+
+def place_of(error: BaseException) -> str:
+    """Return the kind of an error and where it was raised: what a log may hold of it, for its text may quote anything.
+
+    As in `ValueError at agent_worker/call/setup.py:90`.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__

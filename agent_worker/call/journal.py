@@ -23,6 +23,7 @@ class Journal:
     """Writes the facts of one call.
 
     Raises:
+        FileExistsError: there is a journal of this call already, and so another call of this id.
         OSError: the file cannot be created (disk full, no permission).
     """
 
@@ -30,7 +31,7 @@ class Journal:
         self.call_id = call_id
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{call_id}.jsonl"
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self._written = 0
         self._listeners: list[Callable[[Fact], None]] = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any
 
 from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, Direction
+from agent_worker.domain.plain_json import depth_within, read_json
 
 MAX_METADATA_BYTES = 64 * 1024
 MAX_METADATA_DEPTH = 50
@@ -20,27 +20,14 @@ def read_job_metadata(text: str) -> dict[str, Any]:
     if len(text) > MAX_METADATA_BYTES:
         return {JUNK_METADATA: f"job metadata is larger than {MAX_METADATA_BYTES} bytes"}
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except (ValueError, RecursionError):
         return {JUNK_METADATA: "job metadata is not JSON"}
     if not isinstance(value, dict):
         return {JUNK_METADATA: "job metadata is not a JSON object"}
-    if _depth(value) > MAX_METADATA_DEPTH:
+    if not depth_within(value, MAX_METADATA_DEPTH):
         return {JUNK_METADATA: f"job metadata is nested more than {MAX_METADATA_DEPTH} deep"}
     return value
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level and depth <= MAX_METADATA_DEPTH:
-        depth += 1
-        level = [
-            inner
-            for holder in level
-            if isinstance(holder, dict | list)
-            for inner in (holder.values() if isinstance(holder, dict) else holder)
-        ]
-    return depth
 
 
 def given_call_id(job_metadata: dict[str, Any]) -> str | None:

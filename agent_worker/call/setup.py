@@ -17,19 +17,24 @@ from agent_worker.call.recording import Recording
 from agent_worker.call.services import CallServices
 from agent_worker.call.session import build_session
 from agent_worker.call.transcript import TranscriptWriter
+from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import (
     CallOffer,
     CallPlan,
     CallRefusal,
     Direction,
     DisconnectionReason,
+    new_call_id,
     utc_now,
 )
 from agent_worker.domain.fact import CallOpened, CallPlanned
-from agent_worker.errors import AgentWorkerError, CallError, ProviderError
+from agent_worker.errors import CallError, ProviderError, place_of
 from agent_worker.toolbox.binding import bind
 
 logger = logging.getLogger("agent_worker.call")
+
+LEAST_PLAN_SECONDS = 1.0
+"""What planning a call is given, however late it is."""
 
 SORRY = "I'm sorry, we have a technical problem. Please call again later. Goodbye."
 
@@ -57,15 +62,24 @@ async def open_call(
         return journal, offer, answer
     # on disk before anything is waited for: a call whose process dies here is found by its journal
     offer_at = utc_now()
-    journal = _open_journal(offer, services)
     try:
-        async with asyncio.timeout_at(answer_by):
-            left = answer_by - asyncio.get_running_loop().time()
+        journal = _open_journal(offer, services)
+    except FileExistsError:
+        # a dispatch has given its id to a second call: two calls are never one
+        line.call_id = new_call_id()
+        noted = {**offer.job_metadata, JUNK_METADATA: "callId: there is a call of this id already"}
+        offer = offer.model_copy(update={"call_id": line.call_id, "job_metadata": noted})
+        journal = _open_journal(offer, services)
+    # a call that was late to join is planned all the same: past the budget it is answered as soon as can be
+    now = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(max(answer_by, now + LEAST_PLAN_SECONDS)):
+            left = max(0.0, answer_by - now)
             answer = await line.unless_closed(services.control.open_call(offer, budget_seconds=left))
     except CallError as error:
         answer = _refusal(organization, DisconnectionReason(error.disconnection_reason), "", error.message)
-    except Exception as error:  # whatever the control plane raises, the caller hears a sentence
-        logger.exception("call not planned", extra={"call_id": line.call_id})
+    except Exception as error:  # noqa: BLE001 - whatever the control plane raises, the caller hears a sentence
+        logger.error("call not planned", extra={"call_id": line.call_id, "error": place_of(error)})
         detail = f"The control plane did not say which agent takes the call: {type(error).__name__}"
         answer = _refusal(organization, DisconnectionReason.ERROR, SORRY, detail)
     _write_plan(journal, offer, answer, offer_at=offer_at)
@@ -77,6 +91,11 @@ def _refusal(organization: str, reason: DisconnectionReason, sentence: str, deta
 
 
 def _open_journal(offer: CallOffer, services: CallServices) -> Journal:
+    """Open the call's journal and write that the call exists.
+
+    Raises:
+        FileExistsError: there is a call of this id on this host.
+    """
     journal = Journal(services.settings.journal_dir, offer.call_id)
     journal.write(
         CallOpened,
@@ -119,9 +138,20 @@ def prepare(
 ) -> LiveCall | CallRefusal:
     """Build what the conversation needs; nothing here waits for the network."""
     try:
-        stack = services.stack_for(plan.agent)
+        return _build(line, journal, offer, plan, services)
     except ProviderError as error:
-        return _refuse(plan, error)
+        code, detail, reason = error.code, str(error), DisconnectionReason.CONFIG_ERROR
+    except Exception as error:  # noqa: BLE001 - whatever cannot be built, the caller hears a sentence
+        logger.error("call not set up", extra={"call_id": offer.call_id, "error": place_of(error)})
+        code = type(error).__name__
+        detail, reason = f"The call could not be set up: {code}.", DisconnectionReason.ERROR
+    logger.error("call refused", extra={"call_id": offer.call_id, "agent": plan.agent_id, "code": code})
+    journal.event("call.refused", status="failed", failure_cause=code, payload={"detail": detail})
+    return _refusal(plan.organization_id, reason, plan.agent.fallbacks.goodbye, detail)
+
+
+def _build(line: Line, journal: Journal, offer: CallOffer, plan: CallPlan, services: CallServices) -> LiveCall:
+    stack = services.stack_for(plan.agent)
     for ref in plan.agent.tools:
         if ref.function not in services.tools:
             cause = "tool_not_found" if ref.function else "tool_kind_not_active"
@@ -162,13 +192,3 @@ def _recording(plan: CallPlan, offer: CallOffer, services: CallServices) -> Reco
     except (OSError, av.FFmpegError) as error:
         logger.error("call is not recorded", extra={"call_id": offer.call_id, "error": type(error).__name__})
         return None
-
-
-def _refuse(plan: CallPlan, error: AgentWorkerError) -> CallRefusal:
-    logger.error("call refused", extra={"agent": plan.agent_id, "code": error.code})
-    return CallRefusal(
-        organization_id=plan.organization_id,
-        reason=DisconnectionReason.CONFIG_ERROR,
-        sentence=plan.agent.fallbacks.goodbye,
-        detail=str(error),
-    )

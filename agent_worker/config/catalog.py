@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ from agent_worker.settings import Settings
 
 MIN_NATIONAL_DIGITS = 7
 """Fewer digits than these never match the end of a number: they are an extension."""
+
+_INTERNATIONAL = re.compile(r"^\s*<?\s*(?:sips?:|tel:)?\s*(?:\+|00)", re.IGNORECASE)
+"""Numbers so written have their country, and are one of ours or none."""
 
 STORED_AGENT = "agent_"
 """How the id of an agent in the database begins; a file may name one that only the database knows."""
@@ -143,7 +147,7 @@ class AgentCatalog:
         if exact is not None:
             return exact
         tail = digits(dialed)
-        if len(tail) < MIN_NATIONAL_DIGITS:
+        if len(tail) < MIN_NATIONAL_DIGITS or _INTERNATIONAL.match(dialed):
             return None
         ends = [entry for number, entry in self.numbers.items() if number.endswith(tail)]
         return ends[0] if len(ends) == 1 else None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from pydantic import ValidationError
 
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.config.forwarding import Forwarding, forwarded_from
 from agent_worker.config.number_template import fill_tokens
 from agent_worker.config.numbers import to_e164
-from agent_worker.config.overrides import Overrides, is_config_key, read_overrides
+from agent_worker.config.overrides import Overrides, is_config_key, read_overrides, sentence_of
 from agent_worker.config.resolve import (
     Layer,
     LayerName,
@@ -21,9 +23,9 @@ from agent_worker.config.resolve import (
     resolve,
     without_secrets,
 )
-from agent_worker.config.routing import AGENT_KEYS, Route, find_route
+from agent_worker.config.routing import AGENT_KEYS, IGNORED, Route, find_route
 from agent_worker.config.system_variables import system_values
-from agent_worker.config.texts import render_texts
+from agent_worker.config.texts import FIRST_MESSAGE, INVALID, render_texts
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, DisconnectionReason, PlanEvent
 from agent_worker.domain.lifecycle_hook import LifecycleHook, LifecycleHooks
@@ -31,9 +33,6 @@ from agent_worker.settings import Settings
 
 JUNK_METADATA = "_ignored"
 """Key under which a reader of job metadata notes that it could not be read at all."""
-
-IGNORED = "ignored_job_metadata"
-"""Key of the call's metadata under which unusable job metadata is listed, for the operator."""
 
 TEXT_KEYS = ("systemPrompt", "firstMessage", "system_prompt", "first_message")
 _HIDDEN_KEYS = ("webhooks", "description", "toolSecrets")
@@ -80,6 +79,7 @@ def draft(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> Draft 
     if route.agent is not None:
         layers.append(agent_layer(route.agent))
     layers.append(_dispatch_layer(offer, ignored))
+    layers = _fitting(layers, ignored)
     hooks = resolve(layers).values.get("webhooks")
     hook = LifecycleHooks.model_validate(hooks).pre_call if hooks else None
     return Draft(offer, route, tuple(layers), tuple(ignored), tokens, forwarding, hook)
@@ -102,7 +102,7 @@ def finish(
     route, offer = prepared.route, prepared.offer
     name = route.agent.name if route.agent else _name_of(prepared)
     if not str(resolved.values.get("systemPrompt", "")).strip():
-        return _nothing_to_say(prepared, settings, events)
+        return _nothing_to_say(prepared, resolved, settings, events)
     system = system_values(
         call_id=offer.call_id,
         direction=offer.direction.value,
@@ -116,19 +116,23 @@ def finish(
     values = {**resolved.values, **texts}
     agent = AgentConfig.model_validate({**values, "name": name, "webhooks": {}})
     shown = {key: value for key, value in values.items() if key not in _HIDDEN_KEYS}
-    metadata = _metadata(prepared, values.get("metadata", {}), agent.webhook_tags)
+    metadata = _metadata(prepared, values)
+    provenance = dict(resolved.provenance)
+    for event in text_events:
+        if event.event_type == INVALID and event.payload["key"] == FIRST_MESSAGE:
+            provenance[FIRST_MESSAGE] = "default"  # what was to be said cannot be filled in
     return CallPlan(
         organization_id=settings.organization_id,
         agent_id=route.agent_id,
         agent=agent,
         pipeline_config={**without_secrets(shown), "name": name, "kind": "cascade", "agentId": route.agent_id},
         provenance={
-            **{key: origin for key, origin in resolved.provenance.items() if key.split(".")[0] not in _HIDDEN_KEYS},
+            **{key: origin for key, origin in provenance.items() if key.split(".")[0] not in _HIDDEN_KEYS},
             "name": "agent" if route.agent else "number",
             "kind": "default",
             "agentId": route.routed_by,
         },
-        metadata=without_secrets(metadata),
+        metadata=metadata,
         events=(*events, *text_events),
     )
 
@@ -137,6 +141,35 @@ def resolved_layers(prepared: Draft, pre_call: Overrides | None = None) -> Resol
     """Return the values in force before their texts are rendered."""
     above = [Layer("pre_call", pre_call.values)] if pre_call is not None else []
     return resolve([*prepared.layers, *above])
+
+
+def misfit(prepared: Draft, pre_call: Overrides) -> str | None:
+    """Return what is wrong with a reply once it is merged with what is below it, None where it fits.
+
+    Each layer is right by itself; together they may hold more than a configuration takes.
+    """
+    error = _misfit([*prepared.layers, Layer("pre_call", pre_call.values)])
+    return sentence_of(error) if error else None
+
+
+def _fitting(layers: list[Layer], ignored: list[str]) -> list[Layer]:
+    """Return the layers without the keys that, merged, make no configuration: the highest layer gives way."""
+    layers = list(layers)
+    while (error := _misfit(layers)) is not None:
+        key = str(error.errors(include_url=False, include_input=False)[0]["loc"][0])
+        index = max(i for i, layer in enumerate(layers) if key in layer.values)
+        ignored.append(f"{layers[index].name}: {sentence_of(error)}")
+        kept = {name: value for name, value in layers[index].values.items() if name != key}
+        layers[index] = Layer(layers[index].name, kept)
+    return layers
+
+
+def _misfit(layers: Sequence[Layer]) -> ValidationError | None:
+    try:
+        AgentConfig.model_validate({**resolve(layers).values, "name": "-"})
+    except ValidationError as error:
+        return error
+    return None
 
 
 def _template_layer(template: Mapping[str, Any], ignored: list[str]) -> Layer:
@@ -181,12 +214,12 @@ def _layer(name: LayerName, raw: Mapping[str, Any], ignored: list[str], *, unkno
     return Layer(name, values)
 
 
-def _metadata(prepared: Draft, metadata: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, Any]:
-    known: dict[str, Any] = {**metadata, "routed_by": prepared.route.routed_by}
+def _metadata(prepared: Draft, values: Mapping[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {**(values.get("metadata") or {}), "routed_by": prepared.route.routed_by}
     if prepared.forwarding.number is not None:
         known["forwardedFromNumber"] = prepared.forwarding.number
-    if tags:
-        known["webhookTags"] = dict(tags)
+    if values.get("webhookTags"):
+        known["webhookTags"] = dict(values["webhookTags"])
     if prepared.route.number is not None:
         known["phone_number_id"] = prepared.route.number.id
     if prepared.ignored:
@@ -200,7 +233,9 @@ def _name_of(prepared: Draft) -> str:
     return number.config.label or number.config.e164
 
 
-def _nothing_to_say(prepared: Draft, settings: Settings, events: tuple[PlanEvent, ...]) -> CallRefusal:
+def _nothing_to_say(
+    prepared: Draft, resolved: Resolved, settings: Settings, events: tuple[PlanEvent, ...]
+) -> CallRefusal:
     where = "The agent has" if prepared.route.agent else "The number's dispatchMetadataTemplate has"
     return CallRefusal(
         organization_id=settings.organization_id,
@@ -208,5 +243,6 @@ def _nothing_to_say(prepared: Draft, settings: Settings, events: tuple[PlanEvent
         sentence=AgentConfig(name="-").fallbacks.goodbye,
         detail=f"{where} no systemPrompt, and neither the dispatch nor the pre-call webhook gave one.",
         agent_id=prepared.route.agent_id,
+        metadata=_metadata(prepared, resolved.values),
         events=events,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 from agent_worker.domain.agent import AgentConfig
@@ -18,7 +20,9 @@ FREE_KEYS = frozenset({"metadata"})
 
 CLEARED = "cleared"
 MASK = "***"
-_SECRET_WORDS = ("secret", "token", "password", "apikey", "authorization", "credential")
+_SECRET_WORDS = frozenset(
+    {"secret", "secrets", "token", "password", "passwd", "apikey", "authorization", "credential", "credentials"}
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,11 @@ def agent_layer(agent: AgentConfig) -> Layer:
 
 
 def without_secrets(value: Any) -> Any:
-    """Return the value with everything masked that its key calls a secret, and every authentication header."""
+    """Return the configuration with everything masked that its key calls a secret.
+
+    What a tool sends along to authenticate is masked too: its headers, and what follows `?` in its URL. `metadata` is
+    the operator's own and stays as it is.
+    """
     if isinstance(value, Mapping):
         return {key: _masked(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -130,13 +138,20 @@ def without_secrets(value: Any) -> Any:
 
 
 def _masked(key: str, value: Any) -> Any:
+    if key in FREE_KEYS or value in (None, "", {}, []):
+        return value
     if key == "authHeaders" and isinstance(value, list):
         return [{**header, "value": MASK} if isinstance(header, Mapping) else MASK for header in value]
-    if _is_secret(key) and value not in (None, "", {}):
+    if key == "headers" and isinstance(value, Mapping):
+        return dict.fromkeys(value, MASK)
+    if key == "url" and isinstance(value, str):
+        return value.partition("?")[0] + (f"?{MASK}" if "?" in value else "")
+    if _is_secret(key):
         return dict.fromkeys(value, MASK) if isinstance(value, Mapping) else MASK
     return without_secrets(value)
 
 
 def _is_secret(key: str) -> bool:
-    folded = key.lower().replace("_", "").replace("-", "")
-    return folded != "maxtokens" and any(word in folded for word in _SECRET_WORDS)
+    words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", key)
+    folded = [word.lower() for word in words]
+    return bool(_SECRET_WORDS & {*folded, *(a + b for a, b in pairwise(folded))})

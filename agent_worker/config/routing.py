@@ -10,6 +10,9 @@ from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import CallOffer, CallRefusal, Direction, DisconnectionReason
 from agent_worker.settings import Settings
 
+IGNORED = "ignored_job_metadata"
+"""Key of the call's metadata under which unusable job metadata is listed, for the operator."""
+
 AGENT_KEYS = ("agentId", "agent_id")
 
 
@@ -43,7 +46,9 @@ def find_route(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> R
         return Route(named[0], named[1], number, "job_metadata", tuple(ignored))
     if number is not None:
         if offer.direction is Direction.INBOUND and not number.config.takes_calls:
-            return _refused(catalog, settings, "The dialled number only places calls: its direction is outbound.")
+            return _refused(
+                catalog, settings, "The dialled number only places calls: its direction is outbound.", ignored
+            )
         agent_id = number.config.agent_id
         agent = catalog.find_agent(agent_id) if agent_id is not None else None
         if agent is not None:
@@ -55,7 +60,7 @@ def find_route(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> R
     fallback = catalog.find_agent(settings.default_agent) if settings.default_agent else None
     if fallback is not None:
         return Route(fallback[0], fallback[1], number, "default_agent", tuple(ignored))
-    return _refused(catalog, settings, _why_nobody(offer, number, settings))
+    return _refused(catalog, settings, _why_nobody(offer, number, settings), ignored)
 
 
 def _number_of_ours(offer: CallOffer) -> str | None:
@@ -88,7 +93,7 @@ def own_refusal(settings: Settings) -> str:
     return "" if settings.unknown_number_message == shipped else settings.unknown_number_message
 
 
-def _refused(catalog: AgentCatalog, settings: Settings, detail: str) -> CallRefusal:
+def _refused(catalog: AgentCatalog, settings: Settings, detail: str, ignored: list[str]) -> CallRefusal:
     spoken = settings.unknown_number_policy == "speak"
     return CallRefusal(
         organization_id=settings.organization_id,
@@ -96,6 +101,7 @@ def _refused(catalog: AgentCatalog, settings: Settings, detail: str) -> CallRefu
         sentence=settings.unknown_number_message if spoken else "",
         detail=detail,
         voice=refusing_voice(catalog) if own_refusal(settings) else None,
+        metadata={IGNORED: ignored} if ignored else {},
     )
 
 

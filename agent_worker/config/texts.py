@@ -7,12 +7,14 @@ from typing import Any
 
 from agent_worker.config.number_template import fill_tokens
 from agent_worker.config.resolve import Resolved
-from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.agent import FIRST_MESSAGE_CHARS, SYSTEM_PROMPT_CHARS, AgentConfig
 from agent_worker.domain.call import PlanEvent
 from agent_worker.errors import ConfigError
+from agent_worker.prompting.liquid import MISSING, render
 
-MISSING = "MISSING_TEMPLATE_VARIABLES"
 FIRST_MESSAGE, SYSTEM_PROMPT = "firstMessage", "systemPrompt"
+LIMITS: Mapping[str, int] = {FIRST_MESSAGE: FIRST_MESSAGE_CHARS, SYSTEM_PROMPT: SYSTEM_PROMPT_CHARS}
+INVALID = "template.invalid"
 
 
 def variables_in_play(values: Mapping[str, Any]) -> bool:
@@ -55,6 +57,9 @@ def render_texts(
             texts[key], names, failure = _rendered(key, text, values, includes)
             missing.update(names)
             events += [failure] if failure else []
+        if len(texts[key]) > LIMITS[key]:
+            texts[key] = texts[key][: LIMITS[key]]
+            events.append(PlanEvent(event_type="template.cut", payload={"key": key, "characters": LIMITS[key]}))
     if missing:
         events.append(
             PlanEvent(
@@ -70,13 +75,11 @@ def render_texts(
 def _rendered(
     key: str, text: str, values: Mapping[str, Any], includes: Mapping[str, str]
 ) -> tuple[str, tuple[str, ...], PlanEvent | None]:
-    from agent_worker.prompting.liquid import render
-
     try:
         rendered = render(text, values, includes)
     except ConfigError as error:
         failure = PlanEvent(
-            event_type="template.invalid",
+            event_type=INVALID,
             status="failed",
             failure_cause=error.code,
             payload={"key": key, "detail": str(error)[:500]},

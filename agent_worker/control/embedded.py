@@ -21,7 +21,7 @@ from agent_worker.domain.fact import CallEnded, Fact
 from agent_worker.domain.lifecycle_hook import LifecycleHook
 from agent_worker.egress.client import EgressClient
 from agent_worker.egress.policy import AddressPolicy
-from agent_worker.errors import ConfigError, ControlPlaneError
+from agent_worker.errors import ConfigError, ControlPlaneError, SettingsError
 from agent_worker.settings import Settings
 from agent_worker.webhooks.pre_call import PreCallAnswer, ask
 from agent_worker.webhooks.signing import webhook_secret
@@ -64,10 +64,14 @@ class EmbeddedControlPlane:
     async def _ask_pre_call(
         self, hook: LifecycleHook, payload: Mapping[str, Any], timeout_seconds: float
     ) -> PreCallAnswer:
+        try:
+            secret = "" if hook.secret else webhook_secret(self._settings)
+        except SettingsError as error:
+            return PreCallAnswer(None, False, "", "secret_missing", str(error), None, 0)
         return await ask(
             hook,
             payload,
-            secret=webhook_secret(self._settings),
+            secret=secret,
             env=os.environ,
             client=self._egress,
             timeout_seconds=timeout_seconds,

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.config.overrides import Overrides, read_overrides
-from agent_worker.config.plan import Draft, draft, finish
+from agent_worker.config.plan import Draft, draft, finish, misfit
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, DisconnectionReason, PlanEvent, utc_now
 from agent_worker.domain.lifecycle_hook import DEFAULT_PRE_CALL_TIMEOUT_MS, LifecycleHook
@@ -19,13 +19,27 @@ from agent_worker.webhooks.pre_call import PreCallAnswer, pre_call_payload
 logger = logging.getLogger("agent_worker.control")
 
 GREETING_SECONDS = 0.8
-"""What a webhook leaves of the answer budget: a new first message has to be synthesised before we pick up."""
+"""What a webhook leaves of the answer budget, at most a fifth of it: a new first message has to be synthesised."""
+
+LEAST_SECONDS = 0.1
+"""With less than this left, a webhook is not asked at all."""
 
 EVENT = "call.pre_call"
 REJECTED = "rejected"
 
 AskPreCall = Callable[[LifecycleHook, Mapping[str, Any], float], Awaitable[PreCallAnswer]]
 """Asks a webhook: the hook, the body, and the seconds it may take."""
+
+
+NO_TIME = PreCallAnswer(
+    overrides=None,
+    reject=False,
+    reject_message="",
+    failure="timeout",
+    detail="The call had rung for so long that nothing was left of its time.",
+    http_status=None,
+    duration_ms=0,
+)
 
 
 async def plan_call(
@@ -51,9 +65,10 @@ async def plan_call(
     if hook is None or ask is None:
         return before
     payload = _payload(prepared, before, settings)
-    left = budget_seconds - GREETING_SECONDS - (asyncio.get_running_loop().time() - started)
+    left = budget_seconds - (asyncio.get_running_loop().time() - started)
+    left -= min(GREETING_SECONDS, left / 5)
     longest = (hook.timeout_ms or DEFAULT_PRE_CALL_TIMEOUT_MS) / 1000
-    answer = await ask(hook, payload, max(0.1, min(longest, left)))
+    answer = await ask(hook, payload, min(longest, left)) if left > LEAST_SECONDS else NO_TIME
     return _with_answer(prepared, before, answer, hook, catalog, settings)
 
 
@@ -87,6 +102,8 @@ def _with_answer(
     failure, detail = answer.failure, answer.detail
     if failure is None and overrides.wrong:
         failure, detail = "wrong_type", "; ".join(overrides.wrong.values())[:500]
+    elif failure is None and (wrong := misfit(prepared, overrides)):
+        failure, detail = "wrong_type", wrong
     event = _event(answer, overrides, failure, detail)
     if answer.reject and answer.failure is None:
         return _declined(prepared, before, settings, answer.reject_message, "The pre-call webhook declined.", event)

@@ -23,6 +23,8 @@ from agent_worker.domain.turns import IdleRePrompts, SpokenFallbacks, TurnHandli
 
 MIN_DURATION_SECONDS = 30
 MAX_DURATION_SECONDS = 14_400
+SYSTEM_PROMPT_CHARS = 100_000
+FIRST_MESSAGE_CHARS = 2_000
 
 VariableName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")]
 """Name of a template variable; `system` is taken by the product."""
@@ -116,9 +118,9 @@ class AgentConfig(ConfigModel):
 
     name: str = Field(min_length=1, max_length=120)
     description: str | None = Field(None, max_length=2_000)
-    system_prompt: str = Field("", max_length=100_000)
+    system_prompt: str = Field("", max_length=SYSTEM_PROMPT_CHARS)
     prompt: str | None = Field(None, max_length=200)
-    first_message: str = Field("Hello, how can I help you?", max_length=2_000)
+    first_message: str = Field("Hello, how can I help you?", max_length=FIRST_MESSAGE_CHARS)
     voice: str | None = Field(None, max_length=200)
     timezone: str = Field("UTC", max_length=64)
     intent: Intent = Field(default_factory=Intent)

@@ -13,7 +13,13 @@ from pydantic.alias_generators import to_camel
 class ConfigModel(BaseModel):
     """Base of every configuration object; it is frozen, so a call's snapshot cannot change under it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a secret may stand where it should not, and an error reaches a log
+    )
 
 
 def at_most_bytes(limit: int) -> Callable[[Any], Any]:

@@ -5,10 +5,12 @@ A worker appends facts to the call's journal, one JSON object a line; the contro
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import PydanticSerializationError
 
 from agent_worker.domain.call import CallStatus, Direction, DisconnectionReason
 
@@ -188,7 +190,16 @@ _ADAPTER: TypeAdapter[Fact] = TypeAdapter(Fact)
 
 def encode(fact: Fact) -> bytes:
     """Return the fact as one line of a journal, newline included."""
-    return fact.model_dump_json(exclude_none=True).encode() + b"\n"
+    try:
+        return fact.model_dump_json(exclude_none=True).encode() + b"\n"
+    except PydanticSerializationError:
+        # half a surrogate pair, from a model that streams an emoji in two pieces: a fact is worth more than a letter
+        plain = json.dumps(fact.model_dump(exclude_none=True), ensure_ascii=False, default=_wire)
+        return plain.encode("utf-8", "replace") + b"\n"
+
+
+def _wire(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def decode(line: bytes) -> Fact:

@@ -9,7 +9,6 @@ from pydantic import Field
 from agent_worker.domain.config_model import ConfigModel
 
 DEFAULT_PRE_CALL_TIMEOUT_MS = 4_000
-DEFAULT_TIMEOUT_MS = 8_000
 
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
 HeaderValue = Annotated[str, Field(max_length=4_096, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from livekit.agents.llm import RawFunctionTool, ToolError, ToolResult, function_tool
 
 from agent_worker.domain.call import DisconnectionReason
+from agent_worker.errors import place_of
 from agent_worker.toolbox.base import CallControl, ToolsCall
 from agent_worker.toolbox.loaded_tool import LoadedTool
 
@@ -137,15 +137,8 @@ async def _guarded(tool: LoadedTool, control: CallControl, arguments: Mapping[st
             extra={
                 "tool": tool.name,
                 "call_id": control.call_id,
-                "error": type(error).__name__,
-                "at": _where(error),
+                "error": place_of(error),
             },
         )
         return _Refused("error", FAILED)
     return result if isinstance(result, str) else str(result)
-
-
-def _where(error: BaseException) -> str:
-    """Return file and line of the failure; its message may hold what the caller said."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "unknown"

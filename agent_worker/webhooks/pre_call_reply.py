@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from pydantic.alias_generators import to_camel
-
-from agent_worker.config.overrides import ALIASES
+from agent_worker.config.overrides import canonical
+from agent_worker.domain.plain_json import depth_within, read_json
 
 MAX_REJECT_MESSAGE = 500
 MAX_DEPTH = 32
@@ -64,61 +61,33 @@ def read_reply(body: bytes) -> Said:
 
 
 def _merged(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one layer of overrides: what is nested replaces the same key at the top, however that is spelled."""
-    merged: dict[str, Any] = {name: inner for name, inner in value.items() if name not in _RESERVED}
+    """Return one layer of overrides under the agent's own names: what is nested wins over the top (contract 3.5)."""
+    merged: dict[str, Any] = {}
+    _lay(merged, {name: inner for name, inner in value.items() if name not in _RESERVED})
     for name in _NESTED:
         nested = value.get(name)
         if nested is None:
             continue
         if not isinstance(nested, dict):
             raise NotUsable("wrong_type", f"{name!r} in the webhook's reply is not an object.")
-        merged = _over(merged, nested)
+        _lay(merged, nested)
     return merged
 
 
-def _over(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    told = {_canonical(name) for name in high}
-    merged = {name: value for name, value in low.items() if _canonical(name) not in told}
-    merged.update(high)
-    below = low.get("metadata")
-    if isinstance(below, dict) and isinstance(high.get("metadata"), dict):
-        merged["metadata"] = {**below, **high["metadata"]}  # metadata adds up at every step (contract 3.5)
-    return merged
-
-
-def _canonical(name: str) -> str:
-    camel = to_camel(name) if "_" in name else name
-    return ALIASES.get(camel, camel)
+def _lay(merged: dict[str, Any], level: Mapping[str, Any]) -> None:
+    for name, inner in level.items():
+        key, value = canonical(name, inner)
+        below = merged.get(key)
+        merged[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        value: Any = json.loads(body, parse_constant=_not_json, parse_float=_finite)
+        value = read_json(body)
     except (ValueError, RecursionError) as error:
         raise NotUsable("not_json", "The webhook's reply is not JSON.") from error
     if not isinstance(value, dict):
         raise NotUsable("not_an_object", "The webhook's reply is JSON, but not an object.")
-    if _too_deep(value):
+    if not depth_within(value, MAX_DEPTH):
         raise NotUsable("not_json", f"The webhook's reply nests objects or lists more than {MAX_DEPTH} deep.")
     return value
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is out of range")
-    return number
-
-
-def _too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        inner = (part for outer in level for part in (outer.values() if isinstance(outer, dict) else outer))
-        level = [part for part in inner if isinstance(part, dict | list)]
-        if not level:
-            return False
-    return True

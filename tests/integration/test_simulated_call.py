@@ -6,8 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from agent_worker.call.journal import Journal
 from agent_worker.call.live_call import Ending
-from agent_worker.domain.call import DisconnectionReason
+from agent_worker.domain.call import CallOffer, DisconnectionReason
 from agent_worker.providers.embedded.clips import ClipLibrary
 from agent_worker.simulation.caller import CLIPS_FOLDER, ScriptedCaller
 from agent_worker.simulation.demo import demo_settings
@@ -19,9 +20,9 @@ from agent_worker.store.queries import call_detail
 CALL_SECONDS = 60
 
 
-async def taken(data_dir: Path, line: SimulatedLine, caller: Any) -> tuple[Ending, dict[str, Any]]:
+async def taken(data_dir: Path, line: SimulatedLine, caller: Any, **changed: Any) -> tuple[Ending, dict[str, Any]]:
     """Take a call while `caller` does the caller's part; returns how it ended and what is stored of it."""
-    async with stage(demo_settings(data_dir)) as theatre:
+    async with stage(demo_settings(data_dir).model_copy(update=changed)) as theatre:
         await theatre.render_speech(theatre.catalog.agents["demo"])
         calling = asyncio.create_task(caller)
         try:
@@ -54,6 +55,35 @@ async def test_an_unknown_number_hears_a_sentence_and_is_hung_up(tmp_path: Path)
     assert ending.reason is DisconnectionReason.UNKNOWN_NUMBER
     assert sum(loud for _, _, loud in line.ear.frames) > 25
     assert call["status"] == "failed"
+
+
+class LateLine(SimulatedLine):
+    """A line that takes longer to join than a call may ring."""
+
+    async def ring(self) -> CallOffer:
+        await asyncio.sleep(0.7)
+        return await super().ring()
+
+
+async def test_a_call_that_joins_late_is_answered_all_the_same(tmp_path: Path) -> None:
+    """Past the answer budget the agent still takes the call, and greets."""
+    line = LateLine(dialed_number=DIALED_NUMBER)
+    ending, call = await taken(tmp_path, line, ScriptedCaller(line, []).run(), answer_budget_ms=500)
+    assert ending.reason is DisconnectionReason.USER_HANGUP
+    assert call["agent_id"] == "demo"
+    assert [entry["source"] for entry in call["transcript"]["entries"]][:1] == ["agent"]
+
+
+async def test_an_id_that_is_given_twice_makes_two_calls(tmp_path: Path) -> None:
+    """A dispatch repeated while its first call lives: the second has an id of its own, and says why."""
+    line = SimulatedLine(dialed_number=DIALED_NUMBER)
+    given = line.call_id
+    first = Journal(demo_settings(tmp_path).journal_dir, given)
+    ending, call = await taken(tmp_path, line, ScriptedCaller(line, []).run())
+    first.close()
+    assert ending.reason is DisconnectionReason.USER_HANGUP
+    assert call["id"] != given
+    assert "callId: there is a call of this id already" in str(call["metadata"]["ignored_job_metadata"])
 
 
 async def test_a_caller_without_lines_hangs_up_on_their_own(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from agent_worker.call.journal import Journal
 from agent_worker.control.journal_file import Scan
 from agent_worker.control.orphan import last_words
 from agent_worker.domain.call import utc_now
-from agent_worker.domain.fact import CallEnded, DataCollected, EventOccurred, Fact, decode
+from agent_worker.domain.fact import CallEnded, DataCollected, EventOccurred, Fact, decode, encode
 
 
 def test_facts_are_on_disk_in_order_with_ids_that_never_repeat(tmp_path: Path) -> None:
@@ -66,3 +66,18 @@ def test_what_tools_collected_outlives_a_killed_process(tmp_path: Path) -> None:
 
     [ended] = [fact for fact in last_words("c1", scan, utc_now()) if isinstance(fact, CallEnded)]
     assert ended.structured_data == {"message": {"name": "Anna"}}
+
+
+def test_a_call_has_one_journal(tmp_path: Path) -> None:
+    """A second call of the same id is told at once: two calls never write into one file, nor wait for one another."""
+    first = Journal(tmp_path, "c1")
+    with pytest.raises(FileExistsError):
+        Journal(tmp_path, "c1")
+    first.close()
+
+
+def test_half_a_letter_costs_no_fact() -> None:
+    """A model that streams an emoji in two pieces leaves half a surrogate pair; the fact is kept without it."""
+    fact = EventOccurred(id="c1:0", call_id="c1", at=utc_now(), event_type="x", payload={"text": "ok \ud83d"})
+
+    assert decode(encode(fact)) == fact.model_copy(update={"payload": {"text": "ok ?"}})

@@ -81,9 +81,9 @@ def test_nothing_said_is_an_answer(body: bytes) -> None:
     [
         ({"firstMessage": "Hi"}, {"firstMessage": "Hi"}),
         ({"pipelineConfig": {"firstMessage": "Hi"}}, {"firstMessage": "Hi"}),
-        ({"pipeline_config": {"first_message": "Hi"}}, {"first_message": "Hi"}),
+        ({"pipeline_config": {"first_message": "Hi"}}, {"firstMessage": "Hi"}),
         ({"firstMessage": "top", "pipelineConfig": {"firstMessage": "nested"}}, {"firstMessage": "nested"}),
-        ({"firstMessage": "top", "pipelineConfig": {"first_message": "nested"}}, {"first_message": "nested"}),
+        ({"firstMessage": "top", "pipelineConfig": {"first_message": "nested"}}, {"firstMessage": "nested"}),
         ({"llm": {"model": "top"}, "pipelineConfig": {"llmOptions": {"model": "n"}}}, {"llmOptions": {"model": "n"}}),
         ({"voice": "a", "pipelineConfig": {"firstMessage": "b"}}, {"voice": "a", "firstMessage": "b"}),
         ({"voice": "a", "pipelineConfig": None, "pipeline_config": None}, {"voice": "a"}),
@@ -92,6 +92,18 @@ def test_nothing_said_is_an_answer(body: bytes) -> None:
         (
             {"metadata": {"a": 1, "b": 1}, "pipelineConfig": {"metadata": {"b": 2, "c": 2}}},
             {"metadata": {"a": 1, "b": 2, "c": 2}},
+        ),
+        (
+            {
+                "speechNormalization": {"pronunciationDictionary": {"a": "top"}, "textReplacements": {"&": "and"}},
+                "pipelineConfig": {"pronunciationDictionary": {"a": "nested"}},
+            },
+            {
+                "speechNormalization": {
+                    "pronunciationDictionary": {"a": "nested"},
+                    "textReplacements": {"&": "and"},
+                }
+            },
         ),
         ({"reject": False, "rejectMessage": "x", "nonsense": [1]}, {"nonsense": [1]}),
         ({"reject": None}, {}),

@@ -137,21 +137,39 @@ def test_what_is_in_force_is_an_agent_again() -> None:
 
 
 def test_secrets_are_masked_wherever_they_stand() -> None:
-    """By the name of their key, whole groups of secrets, and every authentication header."""
+    """By the words of their key, whole groups of secrets, and what a tool sends along; metadata is the operator's."""
     masked = without_secrets(
         {
             "toolSecrets": {"crm": "abcdef"},
             "llmOptions": {"maxTokens": 5},
             "tools": [
-                {"source": {"url": "https://x", "secret": "abcdef", "authHeaders": [{"name": "X", "value": "v"}]}}
+                {
+                    "config": {"apiKey": "k", "crm_token": "k", "secretaryName": "Jane", "passwordless": True},
+                    "source": {
+                        "url": "https://x.example/a?key=1",
+                        "secret": "abcdef",
+                        "headers": {"Cookie": "c"},
+                        "authHeaders": [{"name": "X", "value": "v"}],
+                    },
+                }
             ],
-            "metadata": {"apiKey": "k", "note": "token of thanks"},
+            "metadata": {"token_budget": 5, "note": "token of thanks"},
         }
     )
 
     assert masked == {
         "toolSecrets": {"crm": "***"},
         "llmOptions": {"maxTokens": 5},
-        "tools": [{"source": {"url": "https://x", "secret": "***", "authHeaders": [{"name": "X", "value": "***"}]}}],
-        "metadata": {"apiKey": "***", "note": "token of thanks"},
+        "tools": [
+            {
+                "config": {"apiKey": "***", "crm_token": "***", "secretaryName": "Jane", "passwordless": True},
+                "source": {
+                    "url": "https://x.example/a?***",
+                    "secret": "***",
+                    "headers": {"Cookie": "***"},
+                    "authHeaders": [{"name": "X", "value": "***"}],
+                },
+            }
+        ],
+        "metadata": {"token_budget": 5, "note": "token of thanks"},
     }

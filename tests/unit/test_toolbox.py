@@ -161,8 +161,8 @@ async def test_a_failing_tool_does_not_leak_its_error(write: Write, caplog: pyte
 
     assert "Secret" not in caught.value.message
     record = next(record for record in caplog.records if record.message == "tool failed")
-    assert record.__dict__["error"] == "RuntimeError"
-    assert record.__dict__["at"].endswith("sample.py:13")
+    assert record.__dict__["error"].startswith("RuntimeError at ")
+    assert record.__dict__["error"].endswith("sample.py:13")
     assert "Secret" not in repr(record.__dict__)
 
 
