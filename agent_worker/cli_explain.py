@@ -18,8 +18,9 @@ from agent_worker.config.inactive import inactive_keys
 from agent_worker.config.overrides import Overrides, read_overrides
 from agent_worker.config.plan import Draft, draft, finish, resolved_layers
 from agent_worker.config.resolve import LAYERS, Resolved, without_secrets
-from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, Direction, utc_now
+from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, Direction, PlanEvent, utc_now
 from agent_worker.errors import ConfigError
+from agent_worker.prompting.liquid import MISSING, missing_variables_error
 from agent_worker.settings import Settings
 from agent_worker.webhooks.pre_call_reply import NotUsable, Said, read_reply
 
@@ -157,13 +158,19 @@ def print_explanation(told: Explanation, *, everything: bool) -> None:
     for line in told.unheard:
         out.print(f"ignored: {line}", markup=False, soft_wrap=True)
     for event in told.plan.events:
-        out.print(f"warning: {event.failure_cause}: {_shown(dict(event.payload))}", markup=False, soft_wrap=True)
+        out.print(f"warning: {_warning(event)}", markup=False, soft_wrap=True)
     if told.declined:
         out.print("declined: the reply says reject, and the call is not taken.", markup=False, soft_wrap=True)
     if isinstance(told.plan, CallRefusal):
         out.print(f"refused: {told.plan.detail}", markup=False, soft_wrap=True)
     if not everything:
         out.print("Everything else is built in; --all shows it.", markup=False)
+
+
+def _warning(event: PlanEvent) -> str:
+    if event.failure_cause == MISSING:
+        return f"{MISSING}: {missing_variables_error(event.payload['names'])} On an inbound call they are empty."
+    return f"{event.event_type}: {_shown(dict(event.payload))}"
 
 
 def _texts(plan: CallPlan | CallRefusal) -> dict[str, str]:

@@ -99,6 +99,16 @@ def test_a_reply_is_read_as_on_a_call(tmp_path: Path) -> None:
     assert told("--agent", "desk", "--pre-call", "declined.json")["declined"] is True
 
 
+def test_a_variable_without_a_value_is_named(tmp_path: Path) -> None:
+    """Every one of them, and what becomes of them on a call."""
+    (tmp_path / "dial.yaml").write_text("systemPrompt: 'For {{ customer }} of {{ firm }}.'\n")
+
+    shown = explain("--agent", "desk", "--overrides", "dial.yaml").stdout
+
+    assert "MISSING_TEMPLATE_VARIABLES" in shown
+    assert re.search(r"customer.*firm", shown)
+
+
 def test_the_table_shows_what_somebody_set(tmp_path: Path) -> None:
     """Defaults only on demand, so that the operator's own values stand out."""
     short, long = explain("--number", "+12015550123"), explain("--number", "+12015550123", "--all")
