@@ -233,6 +233,7 @@ def provision(
 
     For each SIP connection an inbound trunk with its numbers and an outbound trunk; one rule, bound to those
     trunks, that brings calls to this agent name. A second run changes nothing. What others made is never touched.
+    Nothing is changed while the database, or the control plane on another host, cannot be asked for its numbers.
 
     \b
     Example:
@@ -243,11 +244,13 @@ def provision(
     """
     with told():
         from agent_worker import cli_provision
-        from agent_worker.control.make import make_catalog
         from agent_worker.settings import settings
 
         settings().require_livekit()
-        desired = cli_provision.desired_of(make_catalog(settings()).current(), settings())
+        found = asyncio.run(cli_provision.read_configuration(settings()))
+        if prune:
+            cli_provision.check_prune(found)
+        desired = cli_provision.desired_of(found.catalog, settings())
         run = cli_provision.run_provision(settings(), desired, prune=prune, dry_run=dry_run, as_json=as_json)
         code = asyncio.run(run)
     raise typer.Exit(code)

@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 
-from agent_worker.config.catalog import AgentCatalog
+from agent_worker.config.catalog import AgentCatalog, load_catalog
+from agent_worker.control import wire
+from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.control.make import is_remote
+from agent_worker.control.remote import RemoteControlPlane
+from agent_worker.control.remote_client import ControlClient
+from agent_worker.errors import ConfigError, ControlPlaneError, SettingsError
 from agent_worker.settings import Settings
+from agent_worker.store.engine import Database, database_url, sqlite_file
 from agent_worker.telephony.client import livekit_client
 from agent_worker.telephony.desired import Desired, desired_state
 from agent_worker.telephony.diff import Change, FieldChange
@@ -19,6 +28,116 @@ from agent_worker.telephony.provision import Outcome, provision
 _SIGNS = {"create": "+", "update": "~", "delete": "-"}
 _DONE = {"create": "made", "update": "changed", "delete": "removed"}
 _HIDDEN = frozenset({"name", "metadata"})
+
+
+READY_SECONDS = 3.0
+"""How long a `serve` that has just been started is given to read its database."""
+
+_NOTHING_CHANGED = "Nothing was changed: a part of the configuration is not known."
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All numbers there are, asked for now: no copy stands in for what cannot be read.
+
+    Attributes:
+        is_certain: False where no database and no file of numbers was there to be read.
+    """
+
+    catalog: AgentCatalog
+    is_certain: bool
+
+
+async def read_configuration(settings: Settings) -> Configuration:
+    """Read files and database, or ask the control plane on another host; this host's copy is neither read nor written.
+
+    Raises:
+        ConfigErrors: all mistakes in all files.
+        SettingsError: URL or token cannot be used, or the SQLite file that is named does not exist.
+        ControlPlaneError: the database, or the other host, does not say.
+    """
+    if is_remote(settings):
+        return Configuration(await _told_by_remote(settings), True)
+    files = load_catalog(settings)
+    stored = await _stored(settings)
+    if stored is None:
+        return Configuration(files, settings.telephony_file is not None)
+    return Configuration(files.joined(stored), True)
+
+
+def check_prune(found: Configuration) -> None:
+    """Refuse to remove everything for want of a configuration.
+
+    Raises:
+        ConfigError: there are no numbers, and nothing was read that could have had any.
+    """
+    if not found.catalog.numbers and not found.is_certain:
+        raise ConfigError(
+            "nothing_configured",
+            "--prune would remove every trunk and the rule: no number is configured, and there is neither "
+            "a telephony.yaml nor a database here.",
+            remedy="Run it where they are, or set AGENT_WORKER_TELEPHONY_FILE; one with `numbers: []` means none.",
+        )
+
+
+async def _stored(settings: Settings) -> AgentCatalog | None:
+    """Return what the database holds; None where it is the default file and nobody has made it yet."""
+    file = sqlite_file(database_url(settings.database))
+    if file is not None and not file.exists():
+        if not settings.database_url:
+            return None
+        raise SettingsError(
+            "database_missing",
+            "AGENT_WORKER_DATABASE_URL names an SQLite file that does not exist.",
+            remedy="Correct it, or make the file with `python -m agent_worker migrate`.",
+        )
+    await Database(settings.database).aclose()  # says so where the driver is missing
+    control = EmbeddedControlPlane(settings)
+    try:
+        snapshot = await control.fetch_catalog(None)
+    except ControlPlaneError as error:
+        raise _unknown(error, "Start the database, or correct AGENT_WORKER_DATABASE_URL, and run it again.") from error
+    finally:
+        await control.aclose()
+    return AgentCatalog.from_snapshot(snapshot or {})
+
+
+async def _told_by_remote(settings: Settings) -> AgentCatalog:
+    await _require_ready(settings)
+    control = RemoteControlPlane(settings)
+    try:
+        return AgentCatalog.from_snapshot(await control.fetch_catalog(None) or {})
+    except ControlPlaneError as error:
+        raise _unknown(error, "`python -m agent_worker doctor` says what to do about it.") from error
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        garbled = ControlPlaneError(
+            "versions_differ",
+            "The control plane is of another version: its configuration cannot be read here.",
+            retryable=False,
+        )
+        raise _unknown(garbled, "Run the same version on both hosts.") from error
+    finally:
+        await control.aclose()
+
+
+async def _require_ready(settings: Settings) -> None:
+    """Raise where the other host's `serve` cannot read its database: it then hands out what it has, which may be less.
+
+    A proxy may keep `/readyz` to itself; then there is nobody to ask.
+    """
+    client = ControlClient(wire.ControlAddress.of(settings))
+    try:
+        await client.ask("GET", "readyz", lambda answer: None, seconds=READY_SECONDS)
+    except ControlPlaneError as error:
+        if error.code != "control_plane_unexpected":
+            remedy = "`python -m agent_worker doctor` here, and GET /readyz there, say what to do about it."
+            raise _unknown(error, remedy) from error
+    finally:
+        await client.aclose()
+
+
+def _unknown(error: ControlPlaneError, remedy: str) -> ControlPlaneError:
+    return ControlPlaneError(error.code, f"{error.message} {_NOTHING_CHANGED} {remedy}", retryable=error.retryable)
 
 
 def desired_of(catalog: AgentCatalog, settings: Settings) -> Desired:

@@ -26,25 +26,41 @@ FLUSH_SECONDS = 1.0
 SETTLE_SECONDS = 0.3
 """How long a moment stays open for frames that arrive late, before it is encoded."""
 
-JITTER_SECONDS = 0.12
-"""Frames this far from where the last one ended still follow it without a gap."""
+JITTER_SAMPLES = SAMPLE_RATE * 12 // 100
+"""Frames this far from where the last one ended still follow it without a gap: 120 ms."""
 
 Samples = NDArray[np.int16]
 
 
 class _Channel:
-    """One side of the call as samples on the recording's clock."""
+    """One side of the call as samples on the recording's clock.
+
+    Frames that a busy process hands over late come all at once: the first one leaves a gap behind it, and those after
+    it prove that it belongs earlier.
+    """
 
     def __init__(self) -> None:
         self._chunks: list[tuple[int, Samples]] = []
         self._next = 0
+        self._taken = 0
+        self._run = 0  # where what has come without a gap begins, and how long the silence before it is
+        self._gap = 0
 
     def place(self, samples: Samples, position: int) -> None:
-        if abs(position - self._next) <= JITTER_SECONDS * SAMPLE_RATE:
-            position = self._next
-        position = max(position, self._next)
-        self._chunks.append((position, samples))
-        self._next = position + len(samples)
+        ahead = self._next - position
+        if ahead > JITTER_SAMPLES:
+            self._move_back(ahead)
+        elif -ahead > JITTER_SAMPLES:
+            self._run, self._gap, self._next = position, -ahead, position
+        self._chunks.append((self._next, samples))
+        self._next += len(samples)
+
+    def _move_back(self, ahead: int) -> None:
+        shift = max(0, min(ahead, self._gap, self._run - self._taken))
+        self._chunks = [
+            (position - shift if position >= self._run else position, samples) for position, samples in self._chunks
+        ]
+        self._run, self._gap, self._next = self._run - shift, self._gap - shift, self._next - shift
 
     def take(self, start: int, end: int) -> Samples:
         """Return the samples of [start, end), silence where there are none, and forget them."""
@@ -57,6 +73,7 @@ class _Channel:
             if position + len(samples) > end:
                 kept.append((position, samples))
         self._chunks = kept
+        self._taken = end
         return out
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+import stat
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,8 +32,12 @@ CHUNK_SAMPLES = LINE_SAMPLE_RATE // 10
 SILENCE_LEVEL = 200
 """Samples below this amplitude (of 32,767) at either end of a rendered sentence are silence."""
 
+UNUSED_SECONDS = 7 * 86_400.0
+MAX_REMOVED = 10_000
+"""How many sentences nobody needs are removed at one look; the next look goes on."""
 
 _TEMPLATE = re.compile(r"\{\{|\{%")
+_OURS = re.compile(r"[0-9a-f]{32}\.(?:pcm|[0-9]+\.part)")
 
 
 def phrases(agent: AgentConfig) -> list[str]:
@@ -49,7 +56,11 @@ def phrases(agent: AgentConfig) -> list[str]:
 
 
 class SpeechCache:
-    """Rendered sentences on disk, by voice and what it says; every process on the host shares them."""
+    """Rendered sentences on disk, by voice and what it says; every process on the host shares them.
+
+    What is on disk was rendered ahead from configuration; what is spoken on a call may be about the caller, and stays
+    in memory.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "speech"
@@ -67,27 +78,55 @@ class SpeechCache:
 
     def missing(self, agent: AgentConfig, voice_label: str, extra: Sequence[str] = ()) -> list[str]:
         """Return the agent's sentences, and which of the extra ones, that are not rendered yet."""
-        wanted = [*phrases(agent), *(text for text in extra if text.strip())]
-        return [text for text in dict.fromkeys(wanted) if not self._path(agent, voice_label, text).exists()]
+        return [text for text in _wanted(agent, extra) if not self._path(agent, voice_label, text).exists()]
+
+    def files(self, agent: AgentConfig, voice_label: str, extra: Sequence[str] = ()) -> set[str]:
+        """Return the names of the files that hold the agent's sentences and the extra ones, rendered or not."""
+        return {self._path(agent, voice_label, text).name for text in _wanted(agent, extra)}
+
+    def mark_needed(self, files: Collection[str]) -> None:
+        """Note on disk that these files are needed now: a process with other agents leaves them alone for a week."""
+        for name in files:
+            with contextlib.suppress(OSError):
+                os.utime(self._folder / name)
+
+    def tidy(self, needed: Collection[str]) -> int:
+        """Remove sentences that nobody has needed for a week, whichever process rendered them; returns how many.
+
+        Args:
+            needed: names of files to leave alone whatever their age.
+        """
+        now = time.time()
+        removed = 0
+        try:
+            with os.scandir(self._folder) as found:
+                for entry in found:
+                    if removed == MAX_REMOVED:
+                        break
+                    if _OURS.fullmatch(entry.name) and entry.name not in needed:
+                        removed += _removed_if_old(entry, now)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            logger.error("rendered speech not tidied", extra={"error": type(error).__name__})
+        return removed
 
     async def stream(self, stack: Stack, agent: AgentConfig, text: str) -> AsyncIterator[rtc.AudioFrame]:
-        """Synthesise a sentence, yielding it as it comes at the line's rate, and keep it when it is complete.
-
-        What another voice says in place of the agent's own is heard, and not kept.
+        """Synthesise a sentence, yielding it as it comes at the line's rate; it is not kept.
 
         Raises:
             livekit.agents.APIError: the synthesiser failed, and every other that could take over.
         """
-        parts: list[bytes] = []
         retries = 0 if stack.voices.fails_over else 1
         async for frame in _synthesised(stack.tts, spoken_form(agent.speech_normalization, text), retries):
-            parts.append(bytes(frame.data))
             yield frame
-        if stack.voices.serving is stack.voices.links[0]:
-            self._keep(self._path(agent, stack.own_voice_label, text), _trim(b"".join(parts)))
 
     async def render(self, stack: Stack, agent: AgentConfig, text: str) -> bool:
-        """Synthesise a sentence in the agent's own voice and keep it; returns whether that worked."""
+        """Synthesise a sentence in the agent's own voice and keep it; returns whether that worked.
+
+        Args:
+            text: stands in the configuration as it is, and says nothing about any caller.
+        """
         parts: list[bytes] = []
         try:
             async with asyncio.timeout(RENDER_SECONDS):
@@ -131,6 +170,21 @@ class SpeechCache:
         options = [agent.tts_options.speed, agent.tts_options.provider_options]
         key = json.dumps([voice_label, agent.voice, agent.intent.language, options, said], sort_keys=True)
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pcm"
+
+
+def _wanted(agent: AgentConfig, extra: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*phrases(agent), *(text for text in extra if text.strip())]))
+
+
+def _removed_if_old(entry: os.DirEntry[str], now: float) -> bool:
+    try:
+        about = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(about.st_mode) or now - about.st_mtime < UNUSED_SECONDS:
+            return False
+        Path(entry.path).unlink()
+    except OSError:  # another process was faster, or the disk is read-only
+        return False
+    return True
 
 
 async def _synthesised(voice: tts.TTS[Any], said: str, retries: int) -> AsyncIterator[rtc.AudioFrame]:

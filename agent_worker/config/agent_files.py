@@ -6,9 +6,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent_worker.config.numbers import to_e164
-from agent_worker.config.problems import ConfigErrors
-from agent_worker.config.yaml_file import FileKind, Location, YamlTree, keys_of, read_tree, validated
+from agent_worker.config.yaml_file import (
+    ConfigFile,
+    FileKind,
+    Location,
+    YamlTree,
+    keys_of,
+    numbers_of,
+    read_tree,
+    told,
+    validated,
+)
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.errors import ConfigError
 
@@ -18,7 +26,7 @@ _KIND = FileKind(code="agent", holds="agent", start="name: …")
 
 
 @dataclass(frozen=True)
-class AgentFile:
+class AgentFile(ConfigFile):
     """An agent, and where in which file each of its keys stands.
 
     Attributes:
@@ -29,10 +37,6 @@ class AgentFile:
     agent: AgentConfig
     tree: YamlTree
 
-    def problem(self, code: str, location: Location, message: str, remedy: str = "") -> ConfigError:
-        """Return a mistake at this place of the file."""
-        return self.tree.problem(code, location, message, remedy)
-
 
 def read_agent_file(path: Path) -> AgentFile:
     """Read and check one agent file.
@@ -42,10 +46,11 @@ def read_agent_file(path: Path) -> AgentFile:
     """
     tree = read_tree(path, _KIND)
     found = AgentFile(str(path), validated(tree, AgentConfig), tree)
-    numbers, problems = _numbers(found)
+    written = found.agent.numbers
+    numbers, problems = numbers_of(tree, ((("numbers", index), number) for index, number in enumerate(written)))
     problems += _contradictions(found)
     if problems:
-        raise ConfigErrors(problems)
+        raise told(tree, problems, len(problems))
     if numbers == found.agent.numbers:
         return found
     return AgentFile(found.file, found.agent.model_copy(update={"numbers": numbers}), tree)
@@ -54,27 +59,6 @@ def read_agent_file(path: Path) -> AgentFile:
 def line_of(tree: YamlTree, location: Location) -> int | None:
     """Return the 1-based line of the deepest part of this location that the file has."""
     return tree.line_of(location)
-
-
-def _numbers(found: AgentFile) -> tuple[list[str], list[ConfigError]]:
-    numbers: dict[str, None] = {}
-    problems: list[ConfigError] = []
-    for index, written in enumerate(found.agent.numbers):
-        number = to_e164(written)
-        if number is None:
-            problems.append(
-                found.problem(
-                    "agent_number_invalid",
-                    ("numbers", index),
-                    f"{written!r} is not a phone number.",
-                    'Write it in E.164, in quotes: "+12015550123".',
-                )
-            )
-        elif number in numbers:
-            problems.append(found.problem("agent_number_twice", ("numbers", index), f"{number} stands here twice."))
-        else:
-            numbers[number] = None
-    return list(numbers), problems
 
 
 def _contradictions(found: AgentFile) -> list[ConfigError]:

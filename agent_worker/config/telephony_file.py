@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from agent_worker.config.numbers import to_e164
-from agent_worker.config.problems import ConfigErrors, did_you_mean
-from agent_worker.config.yaml_file import FileKind, Location, YamlTree, read_tree, validated
+from agent_worker.config.problems import did_you_mean
+from agent_worker.config.yaml_file import ConfigFile, FileKind, YamlTree, numbers_of, read_tree, told, validated
 from agent_worker.domain.number import NumberConfig, TelephonyConfig
 from agent_worker.errors import ConfigError
 
@@ -18,7 +17,7 @@ _ANY = frozenset({"0.0.0.0/0", "::/0"})
 
 
 @dataclass(frozen=True)
-class TelephonyFile:
+class TelephonyFile(ConfigFile):
     """Numbers and connections, and where in the file each of their keys stands.
 
     Attributes:
@@ -32,10 +31,6 @@ class TelephonyFile:
     tree: YamlTree
     notes: tuple[str, ...] = ()
 
-    def problem(self, code: str, location: Location, message: str, remedy: str = "") -> ConfigError:
-        """Return a mistake at this place of the file."""
-        return self.tree.problem(code, location, message, remedy)
-
 
 def read_telephony_file(path: Path) -> TelephonyFile:
     """Read and check the file of numbers and SIP connections.
@@ -48,42 +43,32 @@ def read_telephony_file(path: Path) -> TelephonyFile:
     numbers, problems = _numbers(found)
     problems += _connections(found)
     if problems:
-        raise ConfigErrors(problems)
+        raise told(tree, problems, len(problems))
     config = found.config.model_copy(update={"numbers": numbers})
     return TelephonyFile(found.file, config, tree, tuple(_notes(found.file, config)))
 
 
 def _numbers(found: TelephonyFile) -> tuple[list[NumberConfig], list[ConfigError]]:
-    numbers: dict[str, NumberConfig] = {}
-    problems: list[ConfigError] = []
+    rows = found.config.numbers
+    written = ((("numbers", index, "e164"), row.e164) for index, row in enumerate(rows))
+    e164s, problems = numbers_of(found.tree, written)
     names = [connection.name for connection in found.config.sip_connections]
-    for index, number in enumerate(found.config.numbers):
-        e164 = to_e164(number.e164)
-        if e164 is None:
-            problems.append(
-                found.problem(
-                    "telephony_number_invalid",
-                    ("numbers", index, "e164"),
-                    f"{number.e164!r} is not a phone number.",
-                    'Write it in E.164, in quotes: "+12015550123".',
-                )
-            )
-        elif e164 in numbers:
-            problems.append(
-                found.problem("telephony_number_twice", ("numbers", index, "e164"), f"{e164} stands here twice.")
-            )
-        else:
-            numbers[e164] = number if e164 == number.e164 else number.model_copy(update={"e164": e164})
-        if number.sip_connection is not None and number.sip_connection not in names:
+    for index, row in enumerate(rows):
+        if row.sip_connection is not None and row.sip_connection not in names:
             problems.append(
                 found.problem(
                     "telephony_connection_unknown",
                     ("numbers", index, "sipConnection"),
-                    f"There is no SIP connection {number.sip_connection!r}.",
-                    did_you_mean(number.sip_connection, names) or "Describe it under sipConnections.",
+                    f"There is no SIP connection {row.sip_connection!r}.",
+                    did_you_mean(row.sip_connection, names) or "Describe it under sipConnections.",
                 )
             )
-    return list(numbers.values()), problems
+    numbers = [
+        row if row.e164 == e164 else row.model_copy(update={"e164": e164})
+        for row, e164 in zip(rows, e164s, strict=True)
+        if e164 is not None
+    ]
+    return numbers, problems
 
 
 def _connections(found: TelephonyFile) -> Iterator[ConfigError]:

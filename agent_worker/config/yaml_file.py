@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from agent_worker.config.numbers import to_e164
 from agent_worker.config.problems import ConfigErrors, did_you_mean, nearest
 from agent_worker.config.yaml_tree import FileKind, Location, YamlTree, read_tree
 from agent_worker.errors import ConfigError
 
-__all__ = ["FileKind", "Location", "YamlTree", "expectation", "keys_of", "read_tree", "validated"]
+__all__ = [
+    "ConfigFile",
+    "FileKind",
+    "Location",
+    "YamlTree",
+    "expectation",
+    "keys_of",
+    "numbers_of",
+    "read_tree",
+    "told",
+    "validated",
+]
+
+MAX_TOLD = 100
+"""Mistakes of one file that are told; where there are more, their number is."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -62,12 +78,62 @@ def validated(tree: YamlTree, model: type[M]) -> M:
     """Return the file as its model has it.
 
     Raises:
-        ConfigErrors: one or several keys are wrong; all are told.
+        ConfigErrors: one or several keys are wrong.
     """
     try:
         return model.model_validate(tree.content)
     except ValidationError as error:
-        raise ConfigErrors(_told(detail, tree, model) for detail in error.errors(include_url=False)) from error
+        details = error.errors(include_url=False)
+        raise told(tree, (_problem(detail, tree, model) for detail in details), len(details)) from error
+
+
+def told(tree: YamlTree, problems: Iterable[ConfigError], count: int) -> ConfigErrors:
+    """Return the first hundred mistakes of a file, and how many more there are.
+
+    Args:
+        count: how many there are in all.
+    """
+    kept = list(islice(problems, MAX_TOLD))
+    more = count - len(kept)
+    if more > 0:
+        message = f"{more} more {'mistake is' if more == 1 else 'mistakes are'} not listed."
+        line = max(problem.line or 0 for problem in kept)
+        remedy = "Mend these first."
+        kept.append(ConfigError(f"{tree.kind.code}_mistakes_many", message, remedy=remedy, file=tree.file, line=line))
+    return ConfigErrors(kept)
+
+
+class ConfigFile:
+    """A file that was read, and where in it each of its keys stands."""
+
+    tree: YamlTree
+
+    def problem(self, code: str, location: Location, message: str, remedy: str = "") -> ConfigError:
+        """Return a mistake at this place of the file."""
+        return self.tree.problem(code, location, message, remedy)
+
+
+def numbers_of(tree: YamlTree, written: Iterable[tuple[Location, str]]) -> tuple[list[str | None], list[ConfigError]]:
+    """Return phone numbers in E.164, None for each that is none or stands there already, and those mistakes.
+
+    Args:
+        written: each number as it is written, and where.
+    """
+    numbers: list[str | None] = []
+    problems: list[ConfigError] = []
+    seen: set[str] = set()
+    for location, text in written:
+        e164 = to_e164(text)
+        usable = e164 is not None and e164 not in seen
+        numbers.append(e164 if usable else None)
+        if e164 is None:
+            message, remedy = f"{text!r} is not a phone number.", 'Write it in E.164, in quotes: "+12015550123".'
+            problems.append(tree.problem(f"{tree.kind.code}_number_invalid", location, message, remedy))
+            continue
+        if not usable:
+            problems.append(tree.problem(f"{tree.kind.code}_number_twice", location, f"{e164} stands here twice."))
+        seen.add(e164)
+    return numbers, problems
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
@@ -88,7 +154,7 @@ def expectation(detail: ErrorDetails) -> str:
     return template.format(**context) if template else detail["msg"]
 
 
-def _told(detail: ErrorDetails, tree: YamlTree, model: type[BaseModel]) -> ConfigError:
+def _problem(detail: ErrorDetails, tree: YamlTree, model: type[BaseModel]) -> ConfigError:
     code = tree.kind.code
     location = tree.as_written(detail["loc"])
     dotted = _dotted(location)
@@ -153,7 +219,8 @@ def _twin(tree: YamlTree, location: Location) -> str | None:
     for part in location[:-1]:
         group = group[part]
     key = str(location[-1])
-    return next((k for k in group if k != key and k.replace("_", "").lower() == key.replace("_", "").lower()), None)
+    folded = key.replace("_", "").lower()
+    return next((k for k in group if k != key and k.replace("_", "").lower() == folded), None)
 
 
 def _home(key: str, groups: Sequence[type[BaseModel]], root: type[BaseModel]) -> str:

@@ -174,7 +174,7 @@ class EmbeddedControlPlane:
                 self._catalog = await asyncio.to_thread(load_catalog, self._settings)
             except ConfigErrors as error:
                 raise ControlPlaneError("agent_files_invalid", str(error), retryable=False) from error
-        return self._catalog.current() if isinstance(self._catalog, CachedCatalog) else self._catalog
+        return await self._catalog.fresh() if isinstance(self._catalog, CachedCatalog) else self._catalog
 
     async def _price_table(self) -> PriceTable:
         if self._prices is None:

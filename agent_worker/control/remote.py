@@ -26,6 +26,9 @@ logger = logging.getLogger("agent_worker.control")
 
 UNREACHABLE_EVENT = "control_plane.unreachable"
 
+ANSWER_SECONDS = 0.1
+"""From the end of a webhook's time at the other end to its answer here."""
+
 LOCAL_SECONDS = 0.5
 """What asking leaves of the time a call may ring: enough to plan it here."""
 
@@ -66,8 +69,9 @@ class RemoteControlPlane:
         reserve = budget_seconds - ask_seconds
 
         def request(left: float) -> bytes:
-            # what follows at this end needs its share of the ringing too, so the other is told the whole rest
-            budget = min(left + reserve, wire.MAX_RING_SECONDS)
+            # what follows at this end needs its share of the ringing too, so the other is told the whole rest; but a
+            # webhook it asks takes up to four fifths of that, and the answer has to be back here in time
+            budget = max(0.0, min(left + reserve, (left - ANSWER_SECONDS) / 0.8, wire.MAX_RING_SECONDS))
             try:
                 return wire.OpenCall(offer=offer, budget_seconds=budget).model_dump_json().encode()
             except ValueError as error:  # metadata nested deeper than JSON goes here
@@ -83,6 +87,7 @@ class RemoteControlPlane:
                 headers={"content-type": "application/json"},
             )
         except ControlPlaneError as error:
+            await self._catalog.fresh()
             if not self._catalog.is_known:
                 raise
             logger.error("call planned from the cache", extra={"call_id": offer.call_id, "code": error.code})

@@ -80,30 +80,39 @@ class Existing:
 def inbound_changes(desired: Desired, existing: Existing) -> list[Change]:
     """Return what to do to the inbound trunks; LiveKit refuses a number that another trunk still has.
 
-    A trunk is never left without numbers, which would take calls to any: it is deleted and made anew.
+    A number that stays on its trunk is never off it. One that changes trunks, where `_assigned` leaves no choice, is
+    taken off right before the step that puts it on the other, so a step that fails costs one connection's moves only.
+    A trunk is never left without numbers, which would take calls to any: one that nothing needs is deleted.
     """
-    own, stale = _own(existing.inbound, desired.inbound, desired.agent_name)
-    wanted = {normalized(number) for trunk in desired.inbound.values() for number in trunk.numbers}
-    changes = [step for trunk in stale if (step := _release(trunk, wanted))]
-    pending = dict(desired.inbound)
-    while pending:
-        holders = {normalized(n): name for name in pending if name in own for n in own[name].numbers}
-        blocked = {
-            name: {holders[normalized(n)] for n in trunk.numbers if holders.get(normalized(n), name) != name}
-            for name, trunk in pending.items()
-        }
-        name = next((name for name, by in blocked.items() if not by), None)
-        if name is not None:
-            changes += _change("inbound trunk", name, pending.pop(name), own.get(name))
-            continue
-        # two trunks exchange numbers: one lets go first
-        holder = min(next(iter(blocked.values())))
-        others = {normalized(n) for name, trunk in pending.items() if name != holder for n in trunk.numbers}
-        step = _release(own.pop(holder), others)
-        if step is not None:
-            changes.append(step)
-            if isinstance(step.message, api.SIPInboundTrunkInfo):
+    own, stale = _assigned(existing, desired)
+    wanted = {name: _numbers(trunk) for name, trunk in desired.inbound.items()}
+    pending = dict(wanted)
+    changes: list[Change] = []
+    # a trunk that keeps none of its numbers first gets its new ones, so that giving the others away does not empty it
+    for name in sorted(wanted, key=lambda name: name in own and bool(_numbers(own[name]) & wanted[name])):
+        for holder in [other for other in own if other != name]:
+            step = _release(own[holder], wanted[name])
+            if step is not None:
+                assert isinstance(step.message, api.SIPInboundTrunkInfo), "it keeps some number, see the order above"
                 own[holder] = step.message
+                changes.append(step)
+        for trunk in list(stale):
+            step = _release(trunk, wanted[name])
+            if step is not None:
+                stale.remove(trunk)
+                stale += [step.message] if isinstance(step.message, api.SIPInboundTrunkInfo) else []
+                changes.append(step)
+        del pending[name]
+        want = api.SIPInboundTrunkInfo()
+        want.CopyFrom(desired.inbound[name])
+        if name in own:
+            # these leave for another connection later
+            leaving = set().union(*pending.values())
+            want.numbers.extend(number for number in own[name].numbers if normalized(number) in leaving)
+        for step in _change("inbound trunk", name, want, own.get(name)):
+            changes.append(step)
+            if name in own and isinstance(step.message, api.SIPInboundTrunkInfo):
+                own[name] = step.message
     return changes
 
 
@@ -128,7 +137,7 @@ def rule_changes(desired: Desired, existing: Existing, trunk_ids: Iterable[str])
 
 def trunk_ids_after(desired: Desired, existing: Existing, changes: Iterable[Change]) -> dict[str, str]:
     """Return the id of each desired inbound trunk; one that is yet to be made is named instead."""
-    own, _ = _own(existing.inbound, desired.inbound, desired.agent_name)
+    own, _ = _assigned(existing, desired)
     ids = {name: trunk.sip_trunk_id for name, trunk in own.items()}
     ids |= {change.name: f"(new: {change.name})" for change in changes if change.action == "create"}
     return {name: ids[name] for name in desired.inbound}
@@ -138,7 +147,7 @@ def stale_changes(desired: Desired, existing: Existing, released: Iterable[Chang
     """Return how to remove what we made and no longer want: the rule first, so that it is never left unbound."""
     gone = {change.id for change in released if change.action == "delete"}
     rules = _own_rules(existing, desired.agent_name)
-    _, inbound = _own(existing.inbound, desired.inbound, desired.agent_name)
+    _, inbound = _assigned(existing, desired)
     _, outbound = _own(existing.outbound, desired.outbound, desired.agent_name)
     steps = [_deletion("dispatch rule", rule) for rule in (rules[1:] if desired.inbound else rules)]
     steps += [_deletion("inbound trunk", trunk) for trunk in inbound]
@@ -148,8 +157,40 @@ def stale_changes(desired: Desired, existing: Existing, released: Iterable[Chang
 
 def own_trunk_ids(desired: Desired, existing: Existing) -> set[str]:
     """Return the ids of the desired inbound trunks that are there."""
-    own, _ = _own(existing.inbound, desired.inbound, desired.agent_name)
+    own, _ = _assigned(existing, desired)
     return {trunk.sip_trunk_id for trunk in own.values()}
+
+
+def _assigned(
+    existing: Existing, desired: Desired
+) -> tuple[dict[str, api.SIPInboundTrunkInfo], list[api.SIPInboundTrunkInfo]]:
+    """Return which inbound trunk of ours each connection has from now on, and those of ours that none has.
+
+    A trunk goes with its numbers, whatever the connection was called when it was made: the pair that shares most
+    numbers is made first; among equals, and where nothing is shared, a trunk stays with the connection it names.
+    So a number changes trunks only where its trunk shares as many or more with another connection, or its connection
+    with another trunk: LiveKit keeps a number on one trunk only, and each connection has one.
+    """
+    ours = {
+        trunk.sip_trunk_id: (mark[1], trunk)
+        for trunk in existing.inbound
+        if (mark := read_marker(trunk.metadata)) is not None and mark[0] == desired.agent_name
+    }
+    pairs = sorted(
+        (-shared, label != name, name, trunk_id)
+        for name, want in desired.inbound.items()
+        for trunk_id, (label, trunk) in ours.items()
+        if (shared := len(_numbers(want) & _numbers(trunk))) or label == name
+    )
+    own: dict[str, api.SIPInboundTrunkInfo] = {}
+    for _, _, name, trunk_id in pairs:
+        if name not in own and trunk_id in ours:
+            own[name] = ours.pop(trunk_id)[1]
+    return own, [trunk for _, trunk in ours.values()]
+
+
+def _numbers(trunk: api.SIPInboundTrunkInfo) -> set[str]:
+    return {normalized(number) for number in trunk.numbers}
 
 
 def _own(trunks: Iterable[M], wanted: Mapping[str, M], agent_name: str) -> tuple[dict[str, M], list[M]]:

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import psutil  # type: ignore[import-untyped]
-from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from agent_worker.testing.processes import ChildProcess, free_port
+from agent_worker.testing.product_process import ProductProcess, clean_environment
+
+__all__ = ["WorkerProcess", "clean_environment"]
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_OWN_PREFIXES = ("AGENT_WORKER_", "LIVEKIT_", "DEEPGRAM_", "OPENAI_", "CARTESIA_")
 
 
-def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without anybody's LiveKit or provider settings, and with `extra`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_PREFIXES)}
-    return kept | dict(extra)
-
-
-class WorkerProcess:
+class WorkerProcess(ProductProcess):
     """One worker process tree; enter it to start it and wait until it is ready.
 
     Args:
@@ -36,6 +25,9 @@ class WorkerProcess:
         agents: agent files by their content; the keys of `agents/*.yaml`.
         agent_name: what LiveKit dispatches to.
     """
+
+    command: ClassVar[str] = "start"
+    name: ClassVar[str] = "worker"
 
     def __init__(
         self,
@@ -46,99 +38,20 @@ class WorkerProcess:
         agent_name: str,
         ready_seconds: float = 60.0,
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, agents, ready_seconds=ready_seconds)
         self.agent_name = agent_name
-        self.health_port = free_port()
-        self._ready_seconds = ready_seconds
-        self._process: ChildProcess | None = None
-        self.agents_dir = folder / "agents"
-        self.data_dir = folder / "data"
-        self.agents_dir.mkdir(parents=True, exist_ok=True)
-        self.data_dir.mkdir(exist_ok=True)
-        for agent in agents:
-            # JSON is YAML.
-            (self.agents_dir / f"{agent['name']}.yaml").write_text(json.dumps(agent, indent=2, ensure_ascii=False))
-        self.env = {
+        self.health_port = self.port
+        self.env |= {
             "AGENT_WORKER_AGENT_NAME": agent_name,
-            "AGENT_WORKER_AGENTS_DIR": str(self.agents_dir),
-            "AGENT_WORKER_PROMPTS_DIR": str(_CHECKOUT / "prompts"),
             "AGENT_WORKER_TOOLS_DIR": str(_CHECKOUT / "tools"),
-            "AGENT_WORKER_DATA_DIR": str(self.data_dir),
             "AGENT_WORKER_HEALTH_PORT": str(self.health_port),
             **env,
         }
-
-    async def __aenter__(self) -> Self:
-        """Start and wait until ready."""
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop at once, with all its processes."""
-        if self._process is not None and self._process.exit_code is None:
-            await self.kill_all()
-
-    async def start(self) -> None:
-        """Start, and wait until `GET /readyz` answers 200.
-
-        Raises:
-            RuntimeError: it ended, or is not ready in time; with the end of its log.
-        """
-        command = [sys.executable, "-m", "agent_worker", "start"]
-        self._process = await ChildProcess.start(
-            "worker", command, log_dir=self.folder, env=clean_environment(self.env), cwd=_CHECKOUT
-        )
-        await self.wait_ready()
-
-    @property
-    def process(self) -> ChildProcess:
-        """The parent process."""
-        assert self._process is not None, "start the worker first"
-        return self._process
 
     @property
     def pid(self) -> int:
         """The parent's process id."""
         return self.process.pid
-
-    def log(self) -> str:
-        """Return everything it logged."""
-        return self.process.log.read_text(errors="replace")
-
-    async def health(self) -> dict[str, Any] | None:
-        """Return what `GET /readyz` says, with `http_status`; None when nothing answers."""
-        url = f"http://127.0.0.1:{self.health_port}/readyz"
-        try:
-            async with ClientSession(timeout=ClientTimeout(total=2)) as client, client.get(url) as answer:
-                body: dict[str, Any] = await answer.json()
-                return body | {"http_status": answer.status}
-        except (ClientError, TimeoutError, ValueError):
-            return None
-
-    async def wait_ready(self) -> None:
-        """Wait until it takes calls.
-
-        Raises:
-            RuntimeError: it ended, or is not ready in time; with the end of its log.
-        """
-        deadline = asyncio.get_running_loop().time() + self._ready_seconds
-        while self.process.exit_code is None and asyncio.get_running_loop().time() < deadline:
-            health = await self.health()
-            if health is not None and health["http_status"] == 200:
-                return
-            await asyncio.sleep(0.1)
-        raise RuntimeError(f"the worker is not ready (exit code {self.process.exit_code}):\n{self.process.tail()}")
-
-    async def terminate(self, timeout: float = 60.0) -> int:
-        """Send TERM and return the exit code, as an orderly stop.
-
-        Raises:
-            TimeoutError: it still runs.
-        """
-        self.process.send_signal(signal.SIGTERM)
-        return await self.process.wait(timeout)
 
     def tree(self) -> list[psutil.Process]:
         """Return the parent and all its processes."""
@@ -154,8 +67,11 @@ class WorkerProcess:
 
     async def kill_parent(self) -> None:
         """Kill the parent only, as the kernel would for want of memory."""
-        self.process.send_signal(signal.SIGKILL)
-        await self.process.wait(10)
+        await super().kill()
+
+    async def kill(self) -> None:
+        """Kill every process at once."""
+        await self.kill_all()
 
     async def kill_all(self) -> None:
         """Kill every process at once, as a machine that loses power."""

@@ -15,6 +15,7 @@ import pytest_asyncio
 from livekit import api
 
 from agent_worker.telephony.desired import read_marker
+from agent_worker.testing.serve_process import ServeProcess
 from agent_worker.testing.sip_phone import Answer, CallFailed
 from agent_worker.testing.worker_process import clean_environment
 from tests.e2e.rig import Rig
@@ -212,6 +213,48 @@ async def test_numbers_change_places(operator: Operator, rig: Rig) -> None:
     rules = (await rig.stack.lk.sip.list_dispatch_rule(api.ListSIPDispatchRuleRequest())).items
     [rule] = [rule for rule in rules if read_marker(rule.metadata) == (AGENT_NAME, "")]
     assert sorted(rule.trunk_ids) == sorted(trunk.sip_trunk_id for trunk in trunks.values())
+
+
+async def test_a_renamed_connection_keeps_its_trunk(operator: Operator, rig: Rig) -> None:
+    """Its id and its place in the rule stay, so its number is never unheard."""
+    ours = rig.next_number()
+    operator.write([carrier()], [number(ours, direction="inbound")])
+    assert (await operator.provision()).code == 0
+    made, before = await operator.ids(), (await operator.inbound())["carrier"]
+
+    operator.write([carrier(name="telco", allowedAddresses=["127.0.0.2"])], [number(ours, direction="inbound")])
+    renamed = await operator.provision("--prune")
+
+    assert (renamed.code, renamed.err) == (0, ""), renamed
+    assert f"~ inbound trunk telco ({before.sip_trunk_id}) changed" in renamed.out
+    assert "1 change made." in renamed.out
+    after = await operator.inbound()
+    assert list(after) == ["telco"]
+    assert (after["telco"].sip_trunk_id, after["telco"].name) == (before.sip_trunk_id, f"{AGENT_NAME} telco")
+    assert list(after["telco"].allowed_addresses) == ["127.0.0.2"]
+    assert await operator.ids() == made
+
+
+async def test_the_numbers_of_another_hosts_control_plane_are_asked_for(operator: Operator, rig: Rig) -> None:
+    """Without any copy of them here; while it is away or its token is refused, even --prune leaves all as it is."""
+    ours = rig.next_number()
+    operator.write([carrier()], [number(ours, direction="inbound")])
+    telephony = {"AGENT_WORKER_TELEPHONY_FILE": str(operator.file)}
+    async with ServeProcess(operator.folder / "serve", [rig.agent()], env=telephony) as serve:
+        far = {**serve.worker_env, "AGENT_WORKER_TELEPHONY_FILE": "", "AGENT_WORKER_AGENTS_DIR": "nowhere"}
+        first = await operator.provision("--prune", **far)
+        assert (first.code, first.err) == (0, ""), first
+        made = await operator.ids()
+        assert list((await operator.inbound())["carrier"].numbers) == [ours]
+        assert not (operator.folder / "data").exists()
+        stranger = await operator.provision("--prune", **far | {"AGENT_WORKER_CONTROL_TOKEN": "x" * 32})
+    away = await operator.provision("--prune", **far)
+
+    assert (stranger.code, stranger.out) == (1, "")
+    assert "refuses the token: set AGENT_WORKER_CONTROL_TOKEN" in stranger.err
+    assert (away.code, away.out) == (1, "")
+    assert "error: The control plane cannot be reached" in away.err
+    assert await operator.ids() == made
 
 
 async def test_prune_removes_only_what_it_made(operator: Operator, rig: Rig) -> None:

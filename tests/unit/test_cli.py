@@ -27,6 +27,11 @@ KEYS = {
     "CARTESIA_API_KEY": "c",
 }
 
+LIVEKIT_AWAY = KEYS | {
+    "LIVEKIT_URL": "ws://127.0.0.1:9",
+    "LIVEKIT_API_SECRET": "a-secret-of-thirty-two-characters",
+}
+
 
 def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the command line the way a person does."""
@@ -213,9 +218,7 @@ numbers:
         ("numbers: [{e164: '+12'}]\n", KEYS, 2, ["error: telephony.yaml:1: '+12' is not a phone number."]),
         (
             TELEPHONY,
-            KEYS
-            | {"SIP_USER": "u", "SIP_PASSWORD": "hunter2"}
-            | {"LIVEKIT_URL": "ws://127.0.0.1:9", "LIVEKIT_API_SECRET": "a-secret-of-thirty-two-characters"},
+            LIVEKIT_AWAY | {"SIP_USER": "u", "SIP_PASSWORD": "hunter2"},
             1,
             ["error: LiveKit cannot be reached: Connection refused."],
         ),
@@ -235,6 +238,72 @@ def test_provision_tells_what_is_missing(
         assert sentence in shown.stderr
     assert all(line.startswith("error: ") for line in shown.stderr.splitlines())
     assert "hunter2" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "told"),
+    [
+        (
+            {"AGENT_WORKER_CONTROL_URL": "http://127.0.0.1:9", "AGENT_WORKER_CONTROL_TOKEN": "a-token-of-32-letters"},
+            1,
+            "The control plane cannot be reached (ConnectError). Nothing was changed:",
+        ),
+        (
+            {"AGENT_WORKER_DATABASE_URL": "postgresql://agent:hunter2@127.0.0.1:9/calls"},
+            1,
+            "The database did not answer (OperationalError). Nothing was changed:",
+        ),
+        (
+            {"AGENT_WORKER_DATABASE_URL": "sqlite:///telephony.yaml"},
+            1,
+            "The database did not answer (DatabaseError). Nothing was changed:",
+        ),
+        (
+            {"AGENT_WORKER_DATABASE_URL": "sqlite:///var/elsewhere.db"},
+            2,
+            "AGENT_WORKER_DATABASE_URL names an SQLite file that does not exist. Correct it, or make",
+        ),
+    ],
+)
+@pytest.mark.parametrize("arguments", [[], ["--prune"], ["--dry-run"]])
+def test_provision_stops_where_a_part_of_the_configuration_is_not_known(
+    desk: Path, arguments: list[str], env: dict[str, str], code: int, told: str
+) -> None:
+    """What the files say is not all there is; LiveKit is not even asked, and no file is made."""
+    open_door = TELEPHONY.replace(", usernameEnv: SIP_USER, passwordEnv: SIP_PASSWORD", "")
+    (desk / "telephony.yaml").write_text(open_door, encoding="utf-8")
+
+    shown = run("provision", *arguments, cwd=desk, **KEYS, **env)
+
+    assert (shown.returncode, shown.stdout) == (code, ""), shown.stderr
+    assert shown.stderr.startswith(f"error: {told}")
+    assert len(shown.stderr.splitlines()) == 1
+    assert "hunter2" not in shown.stderr
+    assert not (desk / "var").exists()
+
+
+def test_provision_needs_no_database(desk: Path) -> None:
+    """Before the first `start` there are files only; none is made, and LiveKit is asked."""
+    open_door = TELEPHONY.replace(", usernameEnv: SIP_USER, passwordEnv: SIP_PASSWORD", "")
+    (desk / "telephony.yaml").write_text(open_door, encoding="utf-8")
+
+    shown = run("provision", cwd=desk, **LIVEKIT_AWAY)
+
+    assert shown.stderr.startswith("error: LiveKit cannot be reached")
+    assert not (desk / "var").exists()
+
+
+def test_prune_removes_nothing_for_want_of_a_configuration(desk: Path) -> None:
+    """No number, no telephony.yaml, no database: refused. A file that says there are none is believed."""
+    (desk / "agents" / "desk.yaml").write_text("name: desk\nsystemPrompt: Be kind.\n", encoding="utf-8")
+
+    refused = run("provision", "--prune", cwd=desk, **LIVEKIT_AWAY)
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: --prune would remove every trunk and the rule: no number is configured")
+    assert run("provision", cwd=desk, **LIVEKIT_AWAY).stderr.startswith("error: LiveKit cannot be reached")
+    (desk / "telephony.yaml").write_text("numbers: []\n", encoding="utf-8")
+    assert run("provision", "--prune", cwd=desk, **LIVEKIT_AWAY).stderr.startswith("error: LiveKit cannot be reached")
 
 
 def test_migrate_makes_the_tables(desk: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,31 @@ def test_an_unknown_key_names_line_and_nearest_key(tmp_path: Path) -> None:
     path = write(tmp_path, "name: desk\nsystemPrompt: Be kind.\nfirstMesage: Hello.\n")
 
     assert problems(path) == ["desk.yaml:3: There is no key 'firstMesage'. Did you mean 'firstMessage'?"]
+
+
+@pytest.mark.parametrize("count", [100, 101, 20_000])
+def test_of_very_many_mistakes_the_first_are_told(tmp_path: Path, count: int) -> None:
+    """A hundred of them and how many more there are, at once, in the order of the file."""
+    wrong = "".join(f"wrong_key_{index}: 1\n" for index in range(count))
+    path = write(tmp_path, f"name: desk\nsystemPrompt: x\n{wrong}")
+    started = time.monotonic()
+
+    told = problems(path)
+
+    assert time.monotonic() - started < 5
+    assert told[99].startswith("desk.yaml:102: There is no key 'wrong_key_99'.")
+    more = {100: [], 101: ["1 more mistake is"], 20_000: ["19900 more mistakes are"]}[count]
+    assert told[100:] == [f"desk.yaml:102: {line} not listed. Mend these first." for line in more]
+
+
+def test_of_very_many_wrong_numbers_the_first_are_told(tmp_path: Path) -> None:
+    """Also what only the whole file shows to be wrong."""
+    path = write(tmp_path, "name: desk\nsystemPrompt: x\nnumbers:\n" + '  - "+12015550123"\n' * 150)
+
+    told = problems(path)
+
+    assert len(told) == 101
+    assert told[-1] == "desk.yaml:104: 49 more mistakes are not listed. Mend these first."
 
 
 def test_an_unknown_key_of_a_group_names_the_groups_keys(tmp_path: Path) -> None:

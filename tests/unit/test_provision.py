@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -154,6 +156,88 @@ def test_a_run_that_broke_off_is_completed_by_the_next(
 
     assert server.routes("desk") == {n.e164: n.sip_connection for n in second if n.takes_calls}
     assert server.run(wanted, prune=True) == []
+
+
+class Watched(Server):
+    """A server that notes after each step which of our trunks has which number."""
+
+    def __init__(self, before: Server) -> None:
+        super().__init__()
+        self.inbound, self.outbound, self.rules = before.inbound, before.outbound, before.rules
+        self._count = 1_000
+        self.moments = [self.held()]
+
+    def held(self) -> dict[str, str]:
+        return {number: trunk.sip_trunk_id for trunk in self.inbound.values() for number in trunk.numbers}
+
+    def apply(self, change: Change) -> str:
+        made = super().apply(change)
+        self.moments.append(self.held())
+        return made
+
+
+@given(st.lists(st.tuples(installations(), st.integers(0, 12)), min_size=1, max_size=3), installations(), st.booleans())
+def test_whichever_step_fails_a_number_that_is_taken_now_still_is(
+    history: list[tuple[list[NumberConfig], int]], numbers: list[NumberConfig], prune: bool
+) -> None:
+    """After each step, each wanted number that was on a trunk of ours is on one, but for what LiveKit makes impossible.
+
+    It keeps a number on one trunk only, and a connection has one trunk. So of the numbers of one trunk that are now
+    wanted on two connections some have to move, and of the numbers of two trunks that are wanted on one. The larger
+    part stays, and what moves is on no trunk only right before its connection's trunk takes it.
+    """
+    connections = [connection(name, address=f"{name}.example") for name in NAMES]
+    start = Server()
+    for earlier, until in history:
+        start.run(desired(earlier, connections), until=until)
+    server = Watched(start)
+
+    server.run(desired(numbers, connections), prune=prune)
+
+    taking = {n.e164: n.sip_connection for n in numbers if n.takes_calls}
+    before = {n: trunk for n, trunk in server.moments[0].items() if n in taking}
+    after = server.moments[-1]
+    now = {after[n]: name for n, name in taking.items()}
+    shared = Counter((trunk, taking[n]) for n, trunk in before.items())
+    for n, trunk in before.items():
+        if after[n] == trunk:
+            assert all(moment.get(n) == trunk for moment in server.moments)
+        else:
+            rivals = max(shared[trunk, now.get(trunk)], shared[after[n], taking[n]])
+            assert rivals >= shared[trunk, taking[n]], f"{n} could have stayed"
+    for moment, following in pairwise(server.moments):
+        off = {n for n in before if n not in moment}
+        assert len({taking[n] for n in off}) <= 1
+        assert not off or off <= following.keys() or off < before.keys() - following.keys()
+
+
+@pytest.mark.parametrize("others", [[], [number(NUMBERS[4], "north")]])
+def test_a_renamed_connection_keeps_its_trunk(others: list[NumberConfig]) -> None:
+    """One step, in place: a refusal leaves the number where it was, and the rule goes on bringing its calls."""
+    server = Server()
+    server.run(desired([number(NUMBERS[0], "east"), *others], [connection("east"), connection("north")]))
+    routed = {trunk.sip_trunk_id: list(trunk.numbers) for trunk in server.inbound.values()}
+
+    [change] = server.run(desired([number(NUMBERS[0], "west"), *others], [connection("west"), connection("north")]))
+
+    assert (change.action, change.kind, change.name) == ("update", "inbound trunk", "west")
+    assert {trunk.sip_trunk_id: list(trunk.numbers) for trunk in server.inbound.values()} == routed
+    assert server.routes("desk")[NUMBERS[0]] == "west"
+
+
+def test_connections_that_exchange_all_their_numbers_exchange_trunks() -> None:
+    """Each number stays on its trunk, which gets the other connection's name and settings."""
+    server = Server()
+    connections = [connection("east", allowedAddresses=["203.0.113.1"]), connection("west")]
+    server.run(desired([number(NUMBERS[0], "east"), number(NUMBERS[1], "west")], connections))
+    watched = Watched(server)
+
+    steps = watched.run(desired([number(NUMBERS[1], "east"), number(NUMBERS[0], "west")], connections))
+
+    assert [(step.action, step.name) for step in steps] == [("update", "east"), ("update", "west")]
+    assert all(moment == watched.moments[0] for moment in watched.moments)
+    east = next(trunk for trunk in watched.inbound.values() if NUMBERS[1] in trunk.numbers)
+    assert (east.name, list(east.allowed_addresses)) == ("desk east", ["203.0.113.1"])
 
 
 @given(installations(), installations(), st.booleans())

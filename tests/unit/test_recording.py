@@ -79,3 +79,20 @@ async def test_a_file_cut_off_by_a_kill_still_plays(tmp_path: Path) -> None:
     audio = read(copy)
     assert len(audio) > 1.5 * SAMPLE_RATE
     assert strength(audio[1600:16000, 0], 500) > 1000
+
+
+async def test_frames_that_come_late_and_all_at_once_stand_where_they_were_spoken(tmp_path: Path) -> None:
+    """A process that was busy for 400 ms hands over a burst: the gap before it closes, and later frames are in time."""
+    recording = Recording(tmp_path / "call.ogg")
+    start = time.monotonic()
+    busy_from, busy_until = 10, 30
+    for i, frame in enumerate(tone(500, 1.0)):
+        late = start + (busy_until + 1) * 0.02 if busy_from <= i < busy_until else start + (i + 1) * 0.02
+        recording.hear_caller(frame, late)
+    recording.start()
+    await asyncio.sleep(1.9)
+    await recording.finish()
+
+    audio = read(tmp_path / "call.ogg")
+    last = np.flatnonzero(np.abs(audio[:, 0]) > 1_000)[-1] / SAMPLE_RATE
+    assert last == pytest.approx(1.0, abs=0.16)  # it would be 1.4 if lateness were kept

@@ -1,9 +1,12 @@
-"""Rendered sentences: found by what changes their sound, kept only in the agent's own voice, spoken within a deadline."""
+"""Rendered sentences: found by what changes their sound, kept only where configured, spoken within a deadline."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,11 @@ from livekit.agents.utils import http_context
 
 from agent_worker.call.gain import amplified
 from agent_worker.call.services import CallServices
+from agent_worker.call.speech_ahead import SpeechAhead
 from agent_worker.call.speech_cache import SpeechCache, phrases
+from agent_worker.config import catalog_cache
+from agent_worker.config.catalog import AgentCatalog
+from agent_worker.config.catalog_cache import CachedCatalog
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.presets import NO_PRESETS
@@ -95,6 +102,123 @@ async def test_what_another_voice_says_is_heard_and_not_kept(tmp_path: Path, voi
     await stack.aclose()
 
 
+async def test_what_a_call_says_is_on_no_disk(tmp_path: Path, voice: CartesiaStandIn) -> None:
+    """A greeting that was filled in, or that a webhook sent, may be about the caller."""
+    cache, config = SpeechCache(tmp_path), agent(firstMessage="Hello Maya, your balance is 12 dollars.")
+    stack = stack_of(config, voice)
+    assert [frame async for frame in cache.stream(stack, config, config.first_message)]
+    assert await cache.spoken(stack, config, "Goodbye, Maya.", 5.0) is not None
+    await stack.aclose()
+    assert not files_in(tmp_path)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def aged(path: Path, days: float) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\0\0") if not path.exists() else None
+    moment = time.time() - days * 86_400
+    os.utime(path, (moment, moment))
+    return path
+
+
+def test_what_nobody_has_needed_for_a_week_is_removed(tmp_path: Path) -> None:
+    """Only rendered sentences, only in their folder, and none that another process has needed since."""
+    cache, folder = SpeechCache(tmp_path), tmp_path / "speech"
+    needed = aged(folder / f"{'a' * 32}.pcm", 30)
+    others = aged(folder / f"{'b' * 32}.pcm", 30)
+    SpeechCache(tmp_path).mark_needed([others.name, "0" * 32 + ".pcm"])
+    recent = aged(folder / f"{'c' * 32}.pcm", 6)
+    gone = [aged(folder / f"{'d' * 32}.pcm", 8), aged(folder / f"{'e' * 32}.4711.part", 8)]
+    strangers = [aged(folder / "notes.txt", 30), aged(tmp_path / f"{'f' * 32}.pcm", 30)]
+    (folder / f"{'1' * 32}.pcm").symlink_to(strangers[1])
+    os.utime(folder / f"{'1' * 32}.pcm", (0, 0), follow_symlinks=False)
+    (folder / f"{'2' * 32}.pcm").mkdir()
+    assert cache.tidy({needed.name}) == len(gone)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in (needed, others, recent, *strangers))
+    assert cache.tidy(set()) == 1
+    assert not needed.exists()
+
+
+def test_there_may_be_nothing_to_tidy(tmp_path: Path) -> None:
+    """A new installation has no folder yet."""
+    assert SpeechCache(tmp_path).tidy({"x"}) == 0
+
+
+class Ahead:
+    """A worker's speech rendered ahead, of a catalog that changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = SpeechCache(folder)
+        self.copy = folder / "catalog.json"
+        self.files = folder / "speech"
+
+    def configure(self, *agents: AgentConfig) -> None:
+        snapshot = AgentCatalog.of(agents).snapshot(secrets=True)
+        catalog_cache.write(self.copy, {**snapshot, "source": "here"})
+
+    @asynccontextmanager
+    async def running(self, refusal: str = "") -> AsyncIterator[None]:
+        catalog = CachedCatalog(None, self.copy, source="here")
+        task = asyncio.create_task(SpeechAhead(self.cache, catalog, NO_PRESETS, refusal=refusal).run())
+        yield
+        task.cancel()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110 - what is waited for is on disk
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def ahead(tmp_path: Path, voice: CartesiaStandIn, monkeypatch: pytest.MonkeyPatch) -> Ahead:
+    monkeypatch.setattr("agent_worker.call.speech_ahead.LOOK_SECONDS", 0.05)
+    for name, value in env_of(voice).items():
+        monkeypatch.setenv(name, value)
+    return Ahead(tmp_path)
+
+
+async def test_what_no_agent_needs_any_more_is_removed_once_all_is_rendered(ahead: Ahead) -> None:
+    """Sentences of agents stay however old they are, and count as needed from then on."""
+    config = agent(name="a", firstMessage="Hello.")
+    ahead.configure(config)
+    label = "cartesia:sonic-3"
+    async with ahead.running():
+        await ahead.until(lambda: not ahead.cache.missing(config, label))
+    kept = [aged(path, 30) for path in ahead.files.iterdir()]
+    gone = aged(ahead.files / f"{'0' * 32}.pcm", 30)
+    async with ahead.running():
+        await ahead.until(lambda: not gone.exists())
+    assert all(time.time() - path.stat().st_mtime < 3_600 for path in kept)
+
+
+async def test_nothing_is_removed_while_an_agent_has_no_voice(ahead: Ahead, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is missing for a day must not cost the sentences that were rendered with it."""
+    ahead.configure(agent(name="a", firstMessage="Hello."), agent(name="b", allowed={"tts": ["openai"]}))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    old = aged(ahead.files / f"{'0' * 32}.pcm", 30)
+    async with ahead.running():
+        await ahead.until(lambda: not ahead.cache.missing(agent(name="a", firstMessage="Hello."), "cartesia:sonic-3"))
+        await asyncio.sleep(0.3)
+    assert old.exists()
+
+
+async def test_whoever_becomes_first_speaks_for_nobody(ahead: Ahead) -> None:
+    """The operator's refusal is rendered again when the agent in whose voice it was is gone."""
+    first, second = agent(name="a", voice="v"), agent(name="b", voice="w")
+    label, refusal = "cartesia:sonic-3", "We are not in service."
+    ahead.configure(first, second)
+    async with ahead.running(refusal):
+        await ahead.until(lambda: not ahead.cache.missing(second, label))
+        assert ahead.cache.find(first, label, refusal) is not None
+        assert ahead.cache.find(second, label, refusal) is None
+        ahead.configure(second)
+        await ahead.until(lambda: ahead.cache.find(second, label, refusal) is not None)
+
+
 @pytest.fixture
 async def services(tmp_path: Path, voice: CartesiaStandIn) -> AsyncIterator[CallServices]:
     settings = Settings(data_dir=tmp_path)
@@ -104,10 +228,13 @@ async def services(tmp_path: Path, voice: CartesiaStandIn) -> AsyncIterator[Call
 
 
 async def test_a_refusal_is_spoken_in_the_agents_voice(services: CallServices, voice: CartesiaStandIn) -> None:
-    """Synthesised within the time, at the agent's level, and from the cache the next time."""
+    """Synthesised within the time or rendered before, at the agent's level."""
     config = agent(audioOutput={"gainDb": -6})
     sentence = await services.spoken(config, TEXT, 5.0)
-    kept = services.speech.find(config, "cartesia:sonic-3", TEXT)
+    stack = stack_of(config, voice)
+    assert await services.speech.render(stack, config, TEXT)
+    kept = services.speech.find(config, stack.own_voice_label, TEXT)
+    await stack.aclose()
     assert sentence is not None and kept is not None
     assert bytes(sentence.data) == bytes(amplified(kept, -6).data)
     await voice.set_fault("http500")
