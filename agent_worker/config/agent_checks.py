@@ -8,14 +8,13 @@ from agent_worker.config.agent_files import AgentFile
 from agent_worker.config.system_variables import SYSTEM_VARIABLES
 from agent_worker.config.texts import variables_in_play
 from agent_worker.config.yaml_file import Location
-from agent_worker.domain.lifecycle_hook import AuthHeader, LifecycleHook
+from agent_worker.domain.lifecycle_hook import AuthHeader, LifecycleHook, variable_of
 from agent_worker.domain.tool_ref import WebhookSource
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import ConfigError, EgressError
 from agent_worker.prompting.liquid import check_template
 
 HOOKS = ("preCall", "status", "postCall", "analysis", "recording")
-ENV = "env:"
 
 
 def outbound_problems(found: AgentFile, policy: AddressPolicy, env: Mapping[str, str]) -> Iterator[ConfigError]:
@@ -96,8 +95,8 @@ def _header_problems(
 def _secret_problems(
     found: AgentFile, location: Location, secret: str | None, env: Mapping[str, str]
 ) -> Iterator[ConfigError]:
-    if secret is not None and secret.startswith(ENV) and not env.get(secret.removeprefix(ENV)):
-        name = secret.removeprefix(ENV)
+    name = variable_of(secret)
+    if name is not None and not env.get(name):
         yield found.problem(
             "secret_missing", location, f"The environment has no {name}.", f"Set {name}, or write the secret itself."
         )

@@ -8,7 +8,16 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from agent_worker.config.problems import did_you_mean
-from agent_worker.config.yaml_file import ConfigFile, FileKind, YamlTree, numbers_of, read_tree, told, validated
+from agent_worker.config.yaml_file import (
+    MAX_TOLD,
+    ConfigFile,
+    FileKind,
+    YamlTree,
+    numbers_of,
+    read_tree,
+    told,
+    validated,
+)
 from agent_worker.domain.number import NumberConfig, TelephonyConfig
 from agent_worker.errors import ConfigError
 
@@ -55,12 +64,14 @@ def _numbers(found: TelephonyFile) -> tuple[list[NumberConfig], list[ConfigError
     names = [connection.name for connection in found.config.sip_connections]
     for index, row in enumerate(rows):
         if row.sip_connection is not None and row.sip_connection not in names:
+            # looking for what was meant takes ms, and no more than these are told
+            meant = did_you_mean(row.sip_connection, names) if len(problems) < MAX_TOLD else ""
             problems.append(
                 found.problem(
                     "telephony_connection_unknown",
                     ("numbers", index, "sipConnection"),
                     f"There is no SIP connection {row.sip_connection!r}.",
-                    did_you_mean(row.sip_connection, names) or "Describe it under sipConnections.",
+                    meant or "Describe it under sipConnections.",
                 )
             )
     numbers = [

@@ -16,6 +16,7 @@ from agent_worker.config.yaml_tree import FileKind, Location, YamlTree, read_tre
 from agent_worker.errors import ConfigError
 
 __all__ = [
+    "MAX_TOLD",
     "ConfigFile",
     "FileKind",
     "Location",

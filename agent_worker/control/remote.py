@@ -71,7 +71,7 @@ class RemoteControlPlane:
         def request(left: float) -> bytes:
             # what follows at this end needs its share of the ringing too, so the other is told the whole rest; but a
             # webhook it asks takes up to four fifths of that, and the answer has to be back here in time
-            budget = max(0.0, min(left + reserve, (left - ANSWER_SECONDS) / 0.8, wire.MAX_RING_SECONDS))
+            budget = max(0.001, min(left + reserve, (left - ANSWER_SECONDS) / 0.8, wire.MAX_RING_SECONDS))
             try:
                 return wire.OpenCall(offer=offer, budget_seconds=budget).model_dump_json().encode()
             except ValueError as error:  # metadata nested deeper than JSON goes here

@@ -10,11 +10,21 @@ from agent_worker.domain.config_model import ConfigModel
 
 DEFAULT_PRE_CALL_TIMEOUT_MS = 4_000
 
+FROM_ENVIRONMENT = "env:"
+"""How a value begins that stands in the environment: `env:CRM_SECRET`."""
+
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
 HeaderValue = Annotated[str, Field(max_length=4_096, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
 Headers = Annotated[dict[HeaderName, HeaderValue], Field(max_length=50)]
 Secret = Annotated[str, Field(min_length=6, max_length=4_096)]
 """A secret, or `env:NAME`: the environment variable that holds it."""
+
+
+def variable_of(written: str | None) -> str | None:
+    """Return the environment variable that `env:NAME` names, None where the value stands there itself."""
+    if written is None or not written.startswith(FROM_ENVIRONMENT):
+        return None
+    return written.removeprefix(FROM_ENVIRONMENT).strip()
 
 
 class AuthHeader(ConfigModel):

@@ -10,11 +10,11 @@ from ipaddress import ip_network
 
 from livekit import api
 
+from agent_worker.domain.lifecycle_hook import variable_of
 from agent_worker.domain.number import NumberConfig, SipConnection
 from agent_worker.errors import ConfigError, SettingsError
 
 ROOM_PREFIX = "call-"
-_ENV = "env:"
 MANAGED_BY = "agent-worker"
 
 FORWARDING_HEADERS = {"Diversion": "call.diversion", "History-Info": "call.history-info"}
@@ -175,7 +175,7 @@ def _require(connections: Iterable[SipConnection], env: Mapping[str, str]) -> No
 
 
 def _variables(connection: SipConnection) -> list[str]:
-    headers = [value.removeprefix(_ENV) for value in connection.headers.values() if value.startswith(_ENV)]
+    headers = [variable_of(value) for value in connection.headers.values()]
     return [name for name in (connection.username_env, connection.password_env, *headers) if name]
 
 
@@ -201,8 +201,7 @@ def _outbound(
     connection: SipConnection, numbers: Iterable[str], agent_name: str, env: Mapping[str, str]
 ) -> api.SIPOutboundTrunkInfo:
     headers = {
-        name: env[value.removeprefix(_ENV)] if value.startswith(_ENV) else value
-        for name, value in connection.headers.items()
+        name: env[variable] if (variable := variable_of(value)) else value for name, value in connection.headers.items()
     }
     return api.SIPOutboundTrunkInfo(
         name=f"{agent_name} {connection.name}",

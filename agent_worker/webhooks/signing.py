@@ -14,11 +14,11 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from agent_worker.domain.lifecycle_hook import variable_of
 from agent_worker.errors import SettingsError
 from agent_worker.settings import Settings
 
 PREFIX = "whsec_"
-FROM_ENVIRONMENT = "env:"
 SECRET_FILE = "webhook-secret"
 
 
@@ -56,9 +56,8 @@ def body_of(payload: Mapping[str, Any]) -> bytes:
 
 def secret_value(written: str, env: Mapping[str, str]) -> str | None:
     """Return a secret as configured, or of `env:NAME` the variable's value; None where that is missing or empty."""
-    if not written.startswith(FROM_ENVIRONMENT):
-        return written
-    return env.get(written.removeprefix(FROM_ENVIRONMENT).strip(), "").strip() or None
+    variable = variable_of(written)
+    return written if variable is None else env.get(variable, "").strip() or None
 
 
 def new_secret() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,18 @@ def test_the_example_that_ships_is_right(root: Path) -> None:
     assert len(found.config.numbers) == 3
     assert {number.agent_id for number in found.config.numbers if number.takes_calls} == {"front-desk"}
     assert found.notes == ()
+
+
+def test_of_very_many_mistakes_the_first_are_told(tmp_path: Path) -> None:
+    """At once, also where each has many names that might have been meant."""
+    carriers = "".join(f"  - name: carrier-number-{index}\n" for index in range(100))
+    numbers = "".join(
+        f'  - {{e164: "+1201555{index:04d}", sipConnection: carier-numbr-{index}}}\n' for index in range(10_000)
+    )
+    started = time.monotonic()
+    with pytest.raises(ConfigErrors) as caught:
+        read(tmp_path, f"sipConnections:\n{carriers}numbers:\n{numbers}")
+    assert time.monotonic() - started < 5
+    assert len(caught.value.problems) == 101
+    assert "Did you mean 'carrier-number-9" in str(caught.value.problems[99])
+    assert "9900 more mistakes are not listed." in str(caught.value.problems[100])
