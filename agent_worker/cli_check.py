@@ -30,6 +30,10 @@ from agent_worker.toolbox.loader import load_tools
 
 T = TypeVar("T")
 
+HEADINGS = ("agent", "numbers", "hears with", "thinks with", "speaks with", "tools")
+MAX_TABLE_ROWS = 100
+"""More agents than these are listed a line each, with tabs."""
+
 
 @dataclass
 class CheckOutcome:
@@ -172,6 +176,17 @@ def _served_by(agent: AgentConfig, layer: LayerName, presets: Presets) -> str:
     return "\n".join([first, *(f"then {label}" for label in rest), *source])
 
 
+def _row(agent: AgentConfig, outcome: CheckOutcome) -> tuple[str, ...]:
+    return (
+        agent.name,
+        "\n".join(outcome.numbers.get(agent.name, [])) or "by name only",
+        _served_by(agent, "stt", outcome.presets),
+        _served_by(agent, "llm", outcome.presets),
+        _served_by(agent, "tts", outcome.presets),
+        "\n".join(tool.name for tool in agent.tools) or "none",
+    )
+
+
 def print_outcome(outcome: CheckOutcome) -> None:
     """Print the agents as a table, or the problems one a line; problems go to stderr."""
     if outcome.problems:
@@ -182,18 +197,16 @@ def print_outcome(outcome: CheckOutcome) -> None:
         stderr.print(f"{count} {'problem' if count == 1 else 'problems'}.", markup=False)
         return
     stdout = Console(highlight=False)
-    headings = ("agent", "numbers", "hears with", "thinks with", "speaks with", "tools")
-    table = Table(*(Column(heading, overflow="fold") for heading in headings))
-    for agent in outcome.agents:
-        table.add_row(
-            agent.name,
-            "\n".join(outcome.numbers.get(agent.name, [])) or "by name only",
-            _served_by(agent, "stt", outcome.presets),
-            _served_by(agent, "llm", outcome.presets),
-            _served_by(agent, "tts", outcome.presets),
-            "\n".join(tool.name for tool in agent.tools) or "none",
-        )
-    stdout.print(table)
+    rows = [_row(agent, outcome) for agent in outcome.agents]
+    if len(rows) > MAX_TABLE_ROWS:
+        # laying out a long table takes longer than reading the files
+        lines = ["\t".join(cell.replace("\n", ", ") for cell in row) for row in [HEADINGS, *rows]]
+        stdout.file.write("\n".join(lines) + "\n")
+    else:
+        table = Table(*(Column(heading, overflow="fold") for heading in HEADINGS))
+        for row in rows:
+            table.add_row(*row)
+        stdout.print(table)
     for note in outcome.notes:
         stdout.print(f"note: {note}", markup=False, soft_wrap=True)
     stdout.print("Everything is in place.", markup=False)
