@@ -104,7 +104,7 @@ class LiveKitStack:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             await self._start_all()
-        except BaseException:
+        except BaseException:  # also when cancelled: what has started is stopped
             await self._stop_all()
             raise
         self._api = api.LiveKitAPI(self.url.replace("ws://", "http://"), self.api_key, self.api_secret)

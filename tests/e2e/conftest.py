@@ -8,12 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
+from agent_worker.call.speech_cache import bundled
+from agent_worker.testing.audio import speech_segments
 from agent_worker.testing.stack import LiveKitStack, StackBinaries
 from agent_worker.testing.stand_ins import ProviderStandIns
-from tests.e2e.rig import Rig
+from agent_worker.testing.voice import render
+from tests.e2e.examining import CLIP_RATE
+from tests.e2e.rig import GREETING, Rig
 
 HERE = Path(__file__).resolve().parent
 
@@ -62,3 +67,14 @@ async def rig(session_rig: Rig) -> AsyncIterator[Rig]:
     finally:
         for room in await session_rig.stack.rooms():
             await session_rig.stack.delete_room(room)
+
+
+@pytest.fixture
+def heard(rig: Rig) -> Rig:
+    """The rig, with a recogniser that knows the sentences the doctor has it hear."""
+    clip = np.frombuffer(bytes(bundled("hold").data), dtype=np.int16)
+    for part in speech_segments(clip, CLIP_RATE, max_gap=0.1):
+        spoken = clip[int(part.start * CLIP_RATE) : int(part.end * CLIP_RATE)]
+        rig.providers.deepgram.register_clip("One moment.", spoken, CLIP_RATE)
+    rig.providers.deepgram.register_clip(GREETING, render(GREETING, CLIP_RATE), CLIP_RATE)
+    return rig

@@ -161,10 +161,8 @@ KINDS: Mapping[str, Callable[[str, Path], None]] = {
 @pytest.mark.parametrize(("language", "kind", "text"), BLOCKS)
 def test_every_example_can_be_copied(language: str, kind: str, text: str, tmp_path: Path) -> None:
     """A block of YAML or JSON can be parsed, and one that says what it is can be used as that."""
-    if language == "json":
-        json.loads(text)
-    else:
-        YAML(typ="safe", pure=True).load(text)
+    parsed = json.loads(text) if language == "json" else YAML(typ="safe", pure=True).load(text)
+    assert isinstance(parsed, dict | list), "the example says nothing"
     if kind:
         KINDS[kind](text, tmp_path)
 

@@ -20,9 +20,12 @@ DUE = sa.text("status IN ('pending', 'delivering')")
 def upgrade() -> None:
     _calls()
     _said_and_done()
-    _outcomes()
+    _transfers()
+    _reports()
+    _callbacks()
     _configuration()
-    _webhooks()
+    _endpoints()
+    _deliveries()
 
 
 def downgrade() -> None:
@@ -149,7 +152,7 @@ def _said_and_done() -> None:
     )
 
 
-def _outcomes() -> None:
+def _transfers() -> None:
     op.create_table(
         "transfers",
         sa.Column("id", sa.Text, nullable=False),
@@ -174,6 +177,9 @@ def _outcomes() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_transfers"),
     )
     op.create_index("ix_transfers_call_id_created_at", "transfers", ["call_id", "created_at"])
+
+
+def _reports() -> None:
     op.create_table(
         "reports",
         sa.Column("call_id", sa.Text, nullable=False),
@@ -198,6 +204,9 @@ def _outcomes() -> None:
         sa.ForeignKeyConstraint(["call_id"], ["calls.id"], name="fk_reports_call_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("call_id", name="pk_reports"),
     )
+
+
+def _callbacks() -> None:
     op.create_table(
         "callbacks",
         sa.Column("id", sa.Text, nullable=False),
@@ -263,7 +272,7 @@ def _configuration() -> None:
     )
 
 
-def _webhooks() -> None:
+def _endpoints() -> None:
     op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.Text, nullable=False),
@@ -287,6 +296,9 @@ def _webhooks() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_webhook_endpoints"),
     )
     op.create_index("ix_webhook_endpoints_organization_id", "webhook_endpoints", ["organization_id"])
+
+
+def _deliveries() -> None:
     op.create_table(
         "deliveries",
         sa.Column("id", sa.Text, nullable=False),
