@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,7 @@ class Draft:
 
     Attributes:
         layers: lowest first, without `pre_call`.
+        merged: the values in force without a webhook, their texts not rendered.
         tokens: what a number's template may name: `callerNumber`, `dialedNumber`, `forwardedFromNumber`.
         hook: the webhook to ask before the call is answered.
     """
@@ -52,6 +53,7 @@ class Draft:
     offer: CallOffer
     route: Route
     layers: tuple[Layer, ...]
+    merged: Resolved
     ignored: tuple[str, ...]
     tokens: Mapping[str, str | None]
     forwarding: Forwarding
@@ -79,10 +81,10 @@ def draft(offer: CallOffer, catalog: AgentCatalog, settings: Settings) -> Draft 
     if route.agent is not None:
         layers.append(agent_layer(route.agent))
     layers.append(_dispatch_layer(offer, ignored))
-    layers = _fitting(layers, ignored)
-    hooks = resolve(layers).values.get("webhooks")
+    layers, merged = _fitting(layers, ignored)
+    hooks = merged.values.get("webhooks")
     hook = LifecycleHooks.model_validate(hooks).pre_call if hooks else None
-    return Draft(offer, route, tuple(layers), tuple(ignored), tokens, forwarding, hook)
+    return Draft(offer, route, tuple(layers), merged, tuple(ignored), tokens, forwarding, hook)
 
 
 def finish(
@@ -95,10 +97,7 @@ def finish(
     events: tuple[PlanEvent, ...] = (),
 ) -> CallPlan | CallRefusal:
     """Return the plan: every layer merged, both texts rendered, and where each value comes from."""
-    layers = list(prepared.layers)
-    if pre_call is not None:
-        layers.append(Layer("pre_call", pre_call.values))
-    resolved = resolve(layers)
+    resolved = resolved_layers(prepared, pre_call)
     route, offer = prepared.route, prepared.offer
     name = route.agent.name if route.agent else _name_of(prepared)
     if not str(resolved.values.get("systemPrompt", "")).strip():
@@ -139,8 +138,9 @@ def finish(
 
 def resolved_layers(prepared: Draft, pre_call: Overrides | None = None) -> Resolved:
     """Return the values in force before their texts are rendered."""
-    above = [Layer("pre_call", pre_call.values)] if pre_call is not None else []
-    return resolve([*prepared.layers, *above])
+    if pre_call is None:
+        return prepared.merged
+    return resolve([*prepared.layers, Layer("pre_call", pre_call.values)])
 
 
 def misfit(prepared: Draft, pre_call: Overrides) -> str | None:
@@ -148,25 +148,25 @@ def misfit(prepared: Draft, pre_call: Overrides) -> str | None:
 
     Each layer is right by itself; together they may hold more than a configuration takes.
     """
-    error = _misfit([*prepared.layers, Layer("pre_call", pre_call.values)])
+    error = _misfit(resolved_layers(prepared, pre_call))
     return sentence_of(error) if error else None
 
 
-def _fitting(layers: list[Layer], ignored: list[str]) -> list[Layer]:
-    """Return the layers without the keys that, merged, make no configuration: the highest layer gives way."""
+def _fitting(layers: list[Layer], ignored: list[str]) -> tuple[list[Layer], Resolved]:
+    """Return the layers, and them merged, without what makes no configuration together: the highest layer gives way."""
     layers = list(layers)
-    while (error := _misfit(layers)) is not None:
+    while (error := _misfit(merged := resolve(layers))) is not None:
         key = str(error.errors(include_url=False, include_input=False)[0]["loc"][0])
         index = max(i for i, layer in enumerate(layers) if key in layer.values)
         ignored.append(f"{layers[index].name}: {sentence_of(error)}")
         kept = {name: value for name, value in layers[index].values.items() if name != key}
         layers[index] = Layer(layers[index].name, kept)
-    return layers
+    return layers, merged
 
 
-def _misfit(layers: Sequence[Layer]) -> ValidationError | None:
+def _misfit(resolved: Resolved) -> ValidationError | None:
     try:
-        AgentConfig.model_validate({**resolve(layers).values, "name": "-"})
+        AgentConfig.model_validate({**resolved.values, "name": "-"})
     except ValidationError as error:
         return error
     return None
