@@ -10,11 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from fastapi import FastAPI
 
 from agent_worker import __version__
+from agent_worker.api.auth import Principal, Scope, hash_of
+from agent_worker.api.backend import Backend
 from agent_worker.api.errors import install_errors
 from agent_worker.api.health import health_routes
 from agent_worker.api.open_calls import OpenCalls
+from agent_worker.api.v1 import v1_routes
 from agent_worker.api.worker_routes import worker_routes
+from agent_worker.control.authenticator import Authenticator
 from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.control.job_runner import Handler, JobRunner, host_name
 from agent_worker.control.make import make_catalog, make_keeper
 from agent_worker.control.sweeper import Sweeper
 from agent_worker.settings import Settings
@@ -30,27 +35,28 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         ConfigErrors: all mistakes in all agent files.
-        SettingsError: there is no usable AGENT_WORKER_CONTROL_TOKEN.
+        SettingsError: AGENT_WORKER_CONTROL_TOKEN is too short.
     """
     # this process is the control plane, whatever a worker beside it is told by the same environment
     settings = settings.model_copy(update={"control_url": ""})
     catalog = make_catalog(settings)
     control = EmbeddedControlPlane(settings, catalog)
     keeper = make_keeper(control, catalog)
+    backend = Backend(settings, control, catalog, keeper)
     opened = OpenCalls(control)
-    workers = worker_routes(control, opened, catalog.current, settings)
-    sweeper = Sweeper(control, _room_closer(settings), grace_seconds=settings.lease_seconds)
+    loops: dict[str, Callable[[], Awaitable[None]]] = {
+        "catalog": keeper.run,
+        "sweeper": Sweeper(control, _room_closer(settings), grace_seconds=settings.lease_seconds).run,
+        "jobs": JobRunner(control, _job_handlers(backend), host=host_name()).run,
+    }
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loops = [
-            asyncio.create_task(_forever("catalog", keeper.run), name="catalog"),
-            asyncio.create_task(_forever("sweeper", sweeper.run), name="sweeper"),
-        ]
+        running = [asyncio.create_task(_forever(name, run), name=name) for name, run in loops.items()]
         yield
-        for loop in loops:
+        for loop in running:
             loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         await opened.aclose()
         await control.aclose()
 
@@ -59,8 +65,27 @@ def create_app(settings: Settings) -> FastAPI:
     )
     install_errors(app)
     app.include_router(health_routes(lambda: keeper.state))
-    app.include_router(workers)
+    app.state.authenticate = _authenticate(Authenticator(control))
+    app.include_router(v1_routes(backend))
+    if settings.control_token.get_secret_value():
+        app.include_router(worker_routes(control, opened, catalog.current, settings))
     return app
+
+
+def _job_handlers(_backend: Backend) -> dict[str, Handler]:
+    """Return what is done after calls, by kind of job."""
+    return {}
+
+
+def _authenticate(authenticator: Authenticator) -> Callable[[str], Awaitable[Principal | None]]:
+    async def authenticate(key: str) -> Principal | None:
+        row = await authenticator.find(hash_of(key))
+        if row is None:
+            return None
+        agents = None if row["agent_ids"] is None else frozenset(row["agent_ids"])
+        return Principal(row["id"], Scope[row["scope"].upper()], agents)
+
+    return authenticate
 
 
 async def _forever(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -147,6 +147,17 @@ class EmbeddedControlPlane:
         async with database.read() as connection:
             yield connection
 
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that commits when the block ends without an error.
+
+        Raises:
+            ControlPlaneError: the database is locked or down, or refuses a value.
+        """
+        database = await self._opened()
+        async with database.write() as connection:
+            yield connection
+
     async def aclose(self) -> None:
         """Let go of connections; a later verb opens them again."""
         async with self._opening:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, tex
 from agent_worker.errors import ControlPlaneError
 from agent_worker.store.engine import BUSY_SECONDS, database_errors, database_url, set_up_sqlite, sqlite_file
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in `migrations/versions`."""
 
 LOCK_SECONDS = 60.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -65,6 +66,12 @@ calls = Table(
     Column("sip_status_code", Integer),
     text("sip_status"),
     Column("usage_sequence", Integer, nullable=False, default=-1),
+    text("campaign_id"),  # metadata.campaignId, kept apart so that lists can be filtered by it
+    Column("done", Boolean, nullable=False, default=False, server_default=sql("false")),
+    text("note"),
+    text("employee"),
+    moment("deleted_at"),
+    moment("purged_at"),
     # A cursor of the API is a time: no two calls of an organization may share it.
     UniqueConstraint("organization_id", "created_at"),
     Index(None, "organization_id", "agent_id", "created_at"),
@@ -135,6 +142,9 @@ recordings = Table(
     text("detail"),
     moment("updated_at", null=False),
     Column("sequence", Integer, nullable=False),
+    text("host"),  # whose disk `path` is on
+    text("location"),  # key in the recording store, once it is there
+    Column("size_bytes", BigInteger),
 )
 
 transfers = Table(
@@ -181,6 +191,11 @@ reports = Table(
     text("analysis_model"),
     text("analysis_error"),
     moment("analysis_completed_at"),
+    text("customer_name"),
+    text("customer_request"),
+    Column("general_success", Boolean),
+    Column("final_score", Integer),
+    text("score_reason"),
     moment("created_at", null=False),
     moment("updated_at", null=False),
 )
@@ -236,6 +251,8 @@ webhook_endpoints = Table(
     Column("timeout_ms", Integer, nullable=False, default=8_000),
     text("signing_secret_source", null=False, default="workspace"),
     text("signing_secret"),
+    text("previous_signing_secret"),
+    moment("previous_secret_until"),
     json_list("extraction_fields"),
     text("content_mode", null=False, default="full"),
     moment("created_at", null=False),
@@ -322,4 +339,55 @@ callbacks = Table(
     moment("updated_at", null=False),
     Index(None, "status", "scheduled_at"),
     Index(None, "source_session_id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    text("id", primary_key=True),  # <kind>:<what it is about>
+    text("kind", null=False),
+    Column("call_id", ForeignKey("calls.id", ondelete="CASCADE"), index=True),
+    text("host"),  # only a process on this host can do it; None where any can
+    json_object("payload"),
+    text("status", null=False),  # pending or failed; what is done is deleted
+    Column("attempts", Integer, nullable=False, default=0),
+    moment("due_at", null=False),  # while claimed: when the claim runs out
+    text("claimed_by"),
+    text("error"),
+    moment("created_at", null=False),
+    moment("updated_at", null=False),
+    Index(
+        "ix_jobs_due",
+        "due_at",
+        sqlite_where=sql("status = 'pending'"),
+        postgresql_where=sql("status = 'pending'"),
+    ),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    text("id", primary_key=True),
+    text("organization_id", null=False),
+    text("name", null=False),
+    text("hash", null=False, unique=True),  # SHA-256 of the key, which is random enough to need no salt
+    text("shown", null=False),  # its last characters, to tell keys apart
+    text("scope", null=False),  # read, operate or admin, each with what is before it
+    Column("agent_ids", NullableJson),
+    moment("created_at", null=False),
+    moment("last_used_at"),
+    moment("revoked_at"),
+)
+
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    text("id", primary_key=True),
+    text("organization_id", null=False),
+    text("key_id"),
+    text("action", null=False),
+    text("resource", null=False),
+    json_object("detail"),
+    moment("created_at", null=False),
+    Index(None, "organization_id", "created_at"),
 )

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent_worker.api.auth import hash_of, new_key
 from agent_worker.app import create_app
 from agent_worker.cli_serve import address_of, listening, make_server
 from agent_worker.control.catalog_keeper import CatalogKeeper
+from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.make import make_catalog, make_keeper
 from agent_worker.control.remote import RemoteControlPlane
-from agent_worker.domain.call import CallOffer, Direction
+from agent_worker.domain.call import CallOffer, Direction, utc_now
 from agent_worker.settings import Settings
+from agent_worker.store.keys import save_key
 from agent_worker.testing.serve_process import TOKEN
 
 NUMBER = "+12015550199"
@@ -62,6 +65,27 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await running
+
+
+async def make_key(settings: Settings, *, scope: str = "admin", agent_ids: list[str] | None = None) -> str:
+    """Return a new API key of a `serve` with these settings, which need not run."""
+    key = new_key()
+    control = EmbeddedControlPlane(settings)
+    try:
+        async with control.writing() as connection:
+            await save_key(
+                connection,
+                settings.organization_id,
+                name=f"test {scope}",
+                hashed=hash_of(key),
+                shown=key[-4:],
+                scope=scope,
+                agent_ids=agent_ids,
+                now=utc_now(),
+            )
+    finally:
+        await control.aclose()
+    return key
 
 
 @dataclass

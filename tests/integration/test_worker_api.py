@@ -372,7 +372,6 @@ def run_serve(folder: Path, root: Path, **env: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ({"AGENT_WORKER_CONTROL_TOKEN": ""}, "AGENT_WORKER_CONTROL_TOKEN is not set. Make one with"),
         ({"AGENT_WORKER_CONTROL_TOKEN": "fifteen-letters"}, "must be 16 or more"),
         ({"AGENT_WORKER_AGENTS_DIR": os.devnull}, "There is no folder"),
         ({"AGENT_WORKER_DATABASE_URL": "mysql://x"}, "Use SQLite or PostgreSQL."),

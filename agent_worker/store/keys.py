@@ -1,0 +1,64 @@
+"""API keys as rows: only their hashes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agent_worker.store.tables import api_keys
+
+Record = dict[str, Any]
+
+
+async def save_key(
+    connection: AsyncConnection,
+    organization_id: str,
+    *,
+    name: str,
+    hashed: str,
+    shown: str,
+    scope: str,
+    agent_ids: Collection[str] | None,
+    now: datetime,
+) -> str:
+    """Write a key and return its id."""
+    key_id = f"key_{uuid.uuid4().hex}"
+    row = {
+        "id": key_id,
+        "organization_id": organization_id,
+        "name": name,
+        "hash": hashed,
+        "shown": shown,
+        "scope": scope,
+        "agent_ids": sorted(agent_ids) if agent_ids is not None else None,
+        "created_at": now,
+    }
+    await connection.execute(insert(api_keys).values(row))
+    return key_id
+
+
+async def key_by_hash(connection: AsyncConnection, hashed: str) -> Record | None:
+    """Return the row of a key that is not revoked."""
+    query = select(api_keys).where(api_keys.c.hash == hashed, api_keys.c.revoked_at.is_(None))
+    found = (await connection.execute(query)).mappings().one_or_none()
+    return None if found is None else dict(found)
+
+
+async def list_keys(connection: AsyncConnection, organization_id: str) -> list[Record]:
+    """Return all keys, revoked ones too, oldest first."""
+    query = select(api_keys).where(api_keys.c.organization_id == organization_id).order_by(api_keys.c.created_at)
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def revoke_key(connection: AsyncConnection, organization_id: str, key_id: str, *, now: datetime) -> bool:
+    """Revoke a key; returns whether there was one that was not revoked yet."""
+    table = api_keys.c
+    query = update(api_keys).where(
+        table.organization_id == organization_id, table.id == key_id, table.revoked_at.is_(None)
+    )
+    return (await connection.execute(query.values(revoked_at=now))).rowcount == 1
