@@ -26,7 +26,7 @@ from agent_worker.config.presets_file import read_presets
 from agent_worker.control.make import check_control, make_catalog, make_control
 from agent_worker.domain.call import CallRefusal, DisconnectionReason
 from agent_worker.domain.presets import Presets
-from agent_worker.errors import CallError
+from agent_worker.errors import CallError, place_of
 from agent_worker.host import RESCUE_KEY, WorkerHost
 from agent_worker.logging_setup import configure_logging
 from agent_worker.providers.registry import check_stack
@@ -49,8 +49,8 @@ async def take_call(line: Line, services: CallServices) -> Ending:
         ending = await converse(call)
     except CallError as error:
         ending = Ending(DisconnectionReason(error.disconnection_reason), error.code)
-    except Exception as error:  # whatever broke, the caller is not left on a dead line
-        logger.exception("call broke", extra={"call_id": line.call_id, "error": type(error).__name__})
+    except Exception as error:  # noqa: BLE001 - whatever broke, the caller is not left on a dead line
+        logger.error("call broke", extra={"call_id": line.call_id, "error": place_of(error)})
         ending = Ending(DisconnectionReason.ERROR, "worker_error")
     except asyncio.CancelledError:
         # the worker died under this call and takes the session with it: nothing can be said, nothing is left behind

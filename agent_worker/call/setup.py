@@ -7,7 +7,6 @@ import logging
 from datetime import datetime
 
 import av
-from livekit.agents import llm
 
 from agent_worker.call.journal import Journal
 from agent_worker.call.line import Line
@@ -29,7 +28,7 @@ from agent_worker.domain.call import (
 )
 from agent_worker.domain.fact import CallOpened, CallPlanned
 from agent_worker.errors import CallError, ProviderError, place_of
-from agent_worker.toolbox.binding import bind
+from agent_worker.toolbox.binding import bind_all
 
 logger = logging.getLogger("agent_worker.call")
 
@@ -169,14 +168,9 @@ def _build(line: Line, journal: Journal, offer: CallOffer, plan: CallPlan, servi
         recording=_recording(plan, offer, services),
         over=asyncio.get_running_loop().create_future(),
     )
-    tools: list[llm.Tool | llm.Toolset] = [
-        bind(tool, call, ref.function_config, name=ref.name, description=ref.description)
-        for ref in plan.agent.tools
-        if ref.function and (tool := services.tools.get(ref.function))
-    ]
     call.phone_agent = PhoneAgent(
         instructions=plan.agent.system_prompt,
-        tools=tools,
+        tools=[*bind_all(plan.agent.tools, services.tools, call)],
         stack=stack,
         wording=plan.agent.speech_normalization,
     )

@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator
 
 from rich.console import Console
 
-from agent_worker.config.catalog import load_catalog
+from agent_worker.config.catalog import AgentCatalog, load_catalog
 from agent_worker.config.presets_file import read_presets
+from agent_worker.control.open_call import plan_call
 from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.call import CallOffer, CallRefusal, Direction, new_call_id
 from agent_worker.errors import ConfigError
 from agent_worker.settings import Settings, settings
 from agent_worker.simulation.desk_line import DeskLine, open_sound
@@ -45,8 +47,23 @@ async def run_desk(agent_name: str, *, text: bool) -> int:
             remedy=f"Name one of: {', '.join(sorted(catalog.agents))}.",
         )
     if text:
-        return await _type(found[1], configuration)
+        return await _type(await _planned(found[0], catalog, configuration), configuration)
     return await _talk(found[1], configuration)
+
+
+async def _planned(agent_id: str, catalog: AgentCatalog, configuration: Settings) -> AgentConfig:
+    """Return the agent as a call would have it, its texts rendered; its webhook is not asked.
+
+    Raises:
+        ConfigError: no call could be planned with it.
+    """
+    offer = CallOffer(
+        call_id=new_call_id(), direction=Direction.INBOUND, room_name="desk", job_metadata={"agentId": agent_id}
+    )
+    plan = await plan_call(offer, catalog, configuration, budget_seconds=1.0, ask=None)
+    if isinstance(plan, CallRefusal):
+        raise ConfigError("agent_not_usable", plan.detail, remedy="`python -m agent_worker explain` says more.")
+    return plan.agent
 
 
 async def _type(agent: AgentConfig, configuration: Settings) -> int:

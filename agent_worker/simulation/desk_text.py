@@ -17,7 +17,7 @@ from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import DisconnectionReason, new_call_id
 from agent_worker.domain.presets import NO_PRESETS, Presets
 from agent_worker.providers.registry import build_llm
-from agent_worker.toolbox.binding import bind
+from agent_worker.toolbox.binding import bind_all
 from agent_worker.toolbox.loaded_tool import LoadedTool
 
 NEVER = 10**6
@@ -47,7 +47,7 @@ class TextDesk:
         self._agent = agent
         self._console = console
         self._model = build_llm(agent, env, presets)
-        bound = [bind(tools[ref.name], self, ref.config) for ref in agent.tools if ref.name in tools]
+        bound = bind_all(agent.tools, tools, self)
         self._phone_agent = PhoneAgent(instructions=agent.system_prompt, tools=[*bound])
 
     async def run(self, lines: AsyncIterator[str]) -> None:

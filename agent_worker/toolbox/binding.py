@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from livekit.agents.llm import RawFunctionTool, ToolError, ToolResult, function_tool
 
 from agent_worker.domain.call import DisconnectionReason
+from agent_worker.domain.tool_ref import ToolRef
 from agent_worker.errors import place_of
 from agent_worker.toolbox.base import CallControl, ToolsCall
 from agent_worker.toolbox.loaded_tool import LoadedTool
@@ -69,6 +70,15 @@ def bind(
         "parameters": tool.signature.parameters_for(config),
     }
     return function_tool(run, raw_schema=schema)
+
+
+def bind_all(refs: Sequence[ToolRef], tools: Mapping[str, LoadedTool], control: ToolsCall) -> list[BoundTool]:
+    """Return the functions an agent names, bound for one call; what is no function here is left out."""
+    return [
+        bind(tool, control, ref.function_config, name=ref.name, description=ref.description)
+        for ref in refs
+        if ref.function and (tool := tools.get(ref.function))
+    ]
 
 
 class _Refused(Exception):

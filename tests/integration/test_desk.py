@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +26,7 @@ from agent_worker.simulation.desk_text import TextDesk
 from agent_worker.simulation.script import CALLER_LINES
 from agent_worker.simulation.stage import stage
 from agent_worker.store.queries import call_detail
+from agent_worker.testing.product_process import clean_environment
 from agent_worker.toolbox.loader import load_tools
 
 
@@ -145,3 +148,28 @@ async def test_a_spoken_call_goes_through_microphone_and_speaker(tmp_path: Path)
     assert [entry["text"] for entry in entries if entry["source"] == "user"] == [
         "hello what time do you close on saturday"
     ]
+
+
+def test_the_keyboard_has_the_agent_a_call_would_have(tmp_path: Path, root: Path) -> None:
+    """Templates in the prompt and the first message are filled in, as they are on a call."""
+    agents = tmp_path / "agents"
+    agents.mkdir()
+    (agents / "greeter.yaml").write_text(
+        "name: greeter\nsystemPrompt: You help.\nfirstMessage: 'Welcome to {{ shop }}.'\n"
+        "promptVariables: [{name: shop, defaultValue: Larkspur}]\n"
+        "stackPreferences: {allowedProviders: {stt: [embedded], llm: [embedded], tts: [embedded]}}\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "agent_worker", "console", "--agent", "greeter", "--text"],
+        cwd=root,
+        env=clean_environment(
+            {"AGENT_WORKER_AGENTS_DIR": str(agents), "AGENT_WORKER_DATA_DIR": str(tmp_path / "data")}
+        ),
+        input="\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Welcome to Larkspur." in run.stdout
