@@ -20,7 +20,7 @@ help: ## List the targets.
 demo: $(STAMP) ## Hear a whole call: real audio, no key, no network.
 	@$(BIN)/python -m agent_worker demo
 
-test: $(STAMP) ## Unit and integration tests and the demo; no key, no network.
+test: $(STAMP) ## Unit and integration tests and the demo; no key, no network; on PostgreSQL too where it is installed.
 	$(BIN)/python -m pytest
 
 check: $(STAMP) ## Format, lint, types, import rules.

@@ -5,24 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from fastapi import FastAPI
 
-from agent_worker import __version__
-from agent_worker.api.auth import Principal, Scope, hash_of
-from agent_worker.api.backend import Backend
+from agent_worker import __version__, metrics
+from agent_worker.api.auth import Authenticate, Principal, Scope, hash_of
+from agent_worker.api.backend import Backend, Streaming
 from agent_worker.api.errors import install_errors
+from agent_worker.api.gate import Gate
 from agent_worker.api.health import health_routes
+from agent_worker.api.metrics import Counted, metrics_routes
 from agent_worker.api.open_calls import OpenCalls
+from agent_worker.api.openapi import openapi_routes
+from agent_worker.api.recording_files import recording_file_routes
+from agent_worker.api.recording_intake import recording_intake_routes
 from agent_worker.api.v1 import v1_routes
 from agent_worker.api.worker_routes import worker_routes
 from agent_worker.control.authenticator import Authenticator
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.job_runner import Handler, JobRunner, host_name
 from agent_worker.control.make import make_catalog, make_keeper
+from agent_worker.control.recording_jobs import recording_runner
+from agent_worker.control.retention import Retention
 from agent_worker.control.sweeper import Sweeper
+from agent_worker.egress.client import EgressClient
+from agent_worker.egress.policy import AddressPolicy
 from agent_worker.settings import Settings
+from agent_worker.webhooks.dispatcher import Dispatcher
+from agent_worker.webhooks.housekeeping import Housekeeper
 
 logger = logging.getLogger("agent_worker.app")
 
@@ -30,24 +43,40 @@ RESTART_SECONDS = 5.0
 """How long a loop that broke rests before it starts anew."""
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, streaming: Streaming | None = None) -> FastAPI:
     """Return the application; its loops run while it does.
+
+    Args:
+        streaming: how streams of live calls behave, where not as usual.
 
     Raises:
         ConfigErrors: all mistakes in all agent files.
-        SettingsError: AGENT_WORKER_CONTROL_TOKEN is too short.
+        SettingsError: AGENT_WORKER_CONTROL_TOKEN is too short, or AGENT_WORKER_RECORDINGS_URL cannot be used.
     """
     # this process is the control plane, whatever a worker beside it is told by the same environment
     settings = settings.model_copy(update={"control_url": ""})
     catalog = make_catalog(settings)
     control = EmbeddedControlPlane(settings, catalog)
     keeper = make_keeper(control, catalog)
-    backend = Backend(settings, control, catalog, keeper)
+    backend = Backend(settings, control, catalog, keeper, streaming or Streaming())
     opened = OpenCalls(control)
+    _ = control.recordings  # at once: a URL that cannot be used is found before a call
+    authenticator = Authenticator(control)
+    webhooks = EgressClient(AddressPolicy.of(settings.egress_allow))
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "catalog": keeper.run,
         "sweeper": Sweeper(control, _room_closer(settings), grace_seconds=settings.lease_seconds).run,
+        "feed": control.feed.run,
+        "keys": authenticator.run,
+        "retention": Retention(control, settings).run,
+        "recordings": lambda: recording_runner(control).run(),
+        "loop-lag": partial(metrics.watch_loop, metrics.SERVE_LOOP_LAG),
         "jobs": JobRunner(control, _job_handlers(backend), host=host_name()).run,
+        # apart from the others: a model that hangs keeps no recording from being uploaded
+        "analysis": JobRunner(control, _analysis(control, settings), host=host_name()).run,
+        "webhooks": Dispatcher(control, webhooks, settings, catalog.current).run,
+        "old-webhooks": Housekeeper(control, settings).run,
+        **_traces(control, settings),
     }
 
     @contextlib.asynccontextmanager
@@ -58,17 +87,30 @@ def create_app(settings: Settings) -> FastAPI:
             loop.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await opened.aclose()
+        await webhooks.aclose()
         await control.aclose()
 
     app = FastAPI(
-        title="agent_worker", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
+        title="agent_worker",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     install_errors(app)
     app.include_router(health_routes(lambda: keeper.state))
-    app.state.authenticate = _authenticate(Authenticator(control))
+    app.include_router(metrics_routes(control, settings))
+    app.add_middleware(Gate, authenticate=_authenticate(authenticator), settings=settings)
+    app.add_middleware(Counted)
+    app.state.before_stop = control.feed.close
     app.include_router(v1_routes(backend))
+    app.include_router(recording_file_routes(control))
+    app.include_router(openapi_routes(app))
     if settings.control_token.get_secret_value():
         app.include_router(worker_routes(control, opened, catalog.current, settings))
+        app.include_router(recording_intake_routes(control, settings))
     return app
 
 
@@ -77,7 +119,23 @@ def _job_handlers(_backend: Backend) -> dict[str, Handler]:
     return {}
 
 
-def _authenticate(authenticator: Authenticator) -> Callable[[str], Awaitable[Principal | None]]:
+def _analysis(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Handler]:
+    from agent_worker.control.analysis import Analyst
+    from agent_worker.control.settle import ANALYSIS
+
+    return {ANALYSIS: Analyst(control, settings, os.environ).run}
+
+
+def _traces(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Return the loop that sends calls to a collector, where one is set."""
+    if not settings.otlp_endpoint:
+        return {}
+    from agent_worker.control.traces import EXPORT_TRACE, TraceExporter
+
+    return {"traces": JobRunner(control, {EXPORT_TRACE: TraceExporter(control, settings).run}, host=host_name()).run}
+
+
+def _authenticate(authenticator: Authenticator) -> Authenticate:
     async def authenticate(key: str) -> Principal | None:
         row = await authenticator.find(hash_of(key))
         if row is None:

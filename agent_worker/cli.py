@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agent_worker.errors import AgentWorkerError, ConfigError, SettingsError
-
-EXIT_ERROR = 1
-EXIT_CONFIGURATION = 2
-EXIT_INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
+from agent_worker.cli_keys import keys
+from agent_worker.cli_told import EXIT_CONFIGURATION, told
 
 app = typer.Typer(
     name="agent_worker",
@@ -27,7 +22,7 @@ app = typer.Typer(
         "\b\nFirst steps:\n"
         "  python -m agent_worker demo      hear a whole call; no key, no network\n"
         "  python -m agent_worker check     is everything in place for real calls?\n"
-        "  python -m agent_worker start     take calls from LiveKit\n\n"
+        "  python -m agent_worker up        take calls, with the API beside them\n\n"
         "Settings are environment variables (.env.example); agents are files in agents/."
     ),
     no_args_is_help=True,
@@ -41,23 +36,6 @@ app = typer.Typer(
 def main() -> None:
     """Run the command the process was started with, and exit with its code."""
     app(prog_name="python -m agent_worker")
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn an error raised on purpose into one sentence on stderr, and Ctrl-C into a quiet end.
-
-    Exit codes: 2 = the configuration or a setting is wrong, 1 = any other error, 130 = interrupted.
-    """
-    try:
-        yield
-    except AgentWorkerError as error:
-        configuration = isinstance(error, ConfigError | SettingsError)
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(EXIT_CONFIGURATION if configuration else EXIT_ERROR) from error
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @app.command(short_help="Take calls from LiveKit.")
@@ -122,6 +100,31 @@ def serve() -> None:
 
         code = run_serve(settings())
     raise typer.Exit(code)
+
+
+@app.command(short_help="Worker and control plane on one machine.")
+def up() -> None:
+    """Take calls and run the control plane (API, webhooks, reports) on one machine, until SIGTERM or Ctrl-C.
+
+    Two processes, `start` and `serve`, on the same data folder; each is started again if it dies. One signal
+    stops both: live calls end first, then their facts are taken, then the API stops. A second signal stops at once.
+
+    \b
+    Example:
+      set -a; . ./.env; set +a
+      python -m agent_worker up
+    """
+    with told():
+        from agent_worker.cli_up import run_up
+        from agent_worker.settings import settings
+
+        configuration = settings()
+        configuration.require_livekit()
+        code = run_up(configuration)
+    raise typer.Exit(code)
+
+
+app.add_typer(keys, name="keys", short_help="Keys of the API.")
 
 
 @app.command(short_help="Hear a whole call; no key, no network.")

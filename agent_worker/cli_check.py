@@ -84,6 +84,8 @@ def run_check() -> CheckOutcome:
     if catalog is None:
         return outcome
     outcome.agents = list(catalog.agents.values())
+    if not catalog.agents and not is_remote(settings):
+        outcome.problems.append(_nobody(settings))
     outcome.numbers = _numbers_by_agent(catalog)
     outcome.notes.extend(catalog.notes)
     policy = outcome.try_to(lambda: AddressPolicy.of(settings.egress_allow))
@@ -110,6 +112,14 @@ def run_check() -> CheckOutcome:
             )
         )
     return outcome
+
+
+def _nobody(settings: Settings) -> ConfigError:
+    return ConfigError(
+        "agents_none",
+        f"There is no agent file in {settings.agents_dir}, and none came from the database yet.",
+        remedy="Write one (docs/agents.md has an example), or run `serve` and create one with POST /v1/agents.",
+    )
 
 
 def _numbers_by_agent(catalog: AgentCatalog) -> dict[str, list[str]]:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine
 
 import typer
-import uvicorn
 from fastapi import FastAPI
 
+from agent_worker.api.server import address_of, listening, make_server
 from agent_worker.app import create_app
-from agent_worker.errors import SettingsError
+from agent_worker.control.api_keys import make_first_key
 from agent_worker.logging_setup import configure_logging
 from agent_worker.settings import Settings
 from agent_worker.store.engine import Database
 
 logger = logging.getLogger("agent_worker.serve")
-
-IDLE_CONNECTION_SECONDS = 75
-"""Longer than a worker keeps an idle connection, so that none is closed under a request."""
-
-STOP_SECONDS = 10
-BACKLOG = 1_024
 
 
 def run_serve(settings: Settings) -> int:
@@ -42,8 +34,17 @@ def run_serve(settings: Settings) -> int:
     with listening(settings.api_host, settings.api_port) as bound:
         typer.echo(f"Listening on {address_of(bound)}")
         sys.stdout.flush()
-        asyncio.run(serve(app, bound))
+        asyncio.run(serve(app, bound, first_key=_show_first_key(settings)))
     return 0
+
+
+async def _show_first_key(settings: Settings) -> None:
+    """Print an admin key where the database never had a key; it is nowhere else, and in no log."""
+    key = await make_first_key(settings)
+    if key is not None:
+        typer.echo("The first key of the API, scope admin; it is shown this once. `keys create` makes others.")
+        typer.echo(f"API key: {key}")
+        sys.stdout.flush()
 
 
 async def _check_database(settings: Settings) -> None:
@@ -51,68 +52,18 @@ async def _check_database(settings: Settings) -> None:
     await Database(settings.database).aclose()
 
 
-@contextlib.contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Lend a socket that listens there; 0 is any free port.
+async def serve(app: FastAPI, bound: socket.socket, *, first_key: Coroutine[None, None, None]) -> None:
+    """Serve on this socket until SIGTERM or SIGINT; requests in flight are finished, a second signal cuts them off.
 
-    Raises:
-        SettingsError: the address is not this machine's, or somebody else has the port.
+    Args:
+        first_key: what shows the first key, beside the serving.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, UnicodeError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number and number > 0 else "unknown host"
-        raise SettingsError(
-            "api_address_not_free",
-            f"Cannot listen on {host}, port {port}: {reason}.",
-            remedy="Set AGENT_WORKER_API_HOST to an address of this machine and AGENT_WORKER_API_PORT to a free port.",
-        ) from error
-    with bound:
-        yield bound
-
-
-def address_of(bound: socket.socket) -> str:
-    """Return the URL of a listening socket."""
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def serve(app: FastAPI, bound: socket.socket) -> None:
-    """Serve on this socket until SIGTERM or SIGINT; requests in flight are finished, a second signal cuts them off."""
     server = make_server(app)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    showing = asyncio.create_task(first_key, name="first-key")
     await server.serve(sockets=[bound])
+    showing.cancel()
+    await asyncio.gather(showing, return_exceptions=True)
     logger.info("stopped")
-
-
-class ApiServer(uvicorn.Server):
-    """A server that is told to stop, and ends with this process's exit code instead of the signal's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to this process."""
-        yield
-
-    def stop(self) -> None:
-        """Finish the requests in flight and end; told again, end at once."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
-def make_server(app: FastAPI) -> ApiServer:
-    """Return a server for the application; it logs like the rest of the process."""
-    return ApiServer(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=IDLE_CONNECTION_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
-    )

@@ -7,6 +7,7 @@ AgentWorkerError(code, message, remedy)
 ├─ CallError            this call cannot go on; carries the disconnection reason
 ├─ ControlPlaneError    the control plane did not take it; `retryable` says whether to try again
 ├─ EgressError          a request to a URL of an agent's was refused or had no good answer
+├─ RecordingStoreError  a recording cannot be kept, found or deleted where recordings are kept; `retryable`
 ├─ TelephonyError       LiveKit's server API refused, or did not answer; `retryable`
 └─ ProviderError        a speech or language provider cannot be used
 ```
@@ -102,6 +103,14 @@ class EgressError(AgentWorkerError):
     `egress_unresolvable`, `egress_connection`, `egress_tls`, `egress_timeout`, `egress_response_too_large`,
     `egress_response_encoded`. The message names the host at most, never path, query, headers or body.
     """
+
+
+class RecordingStoreError(AgentWorkerError):
+    """A recording cannot be kept, found or deleted where recordings are kept."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(code, message)
+        self.retryable = retryable
 
 
 class TelephonyError(AgentWorkerError):

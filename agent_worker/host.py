@@ -16,15 +16,17 @@ from aiohttp import web
 from livekit import api
 from livekit.agents import AgentServer, JobContext, JobExecutorType, JobProcess, JobRequest
 
-from agent_worker import __version__
+from agent_worker import __version__, metrics
 from agent_worker.call.speech_ahead import SpeechAhead
 from agent_worker.call.speech_cache import SpeechCache
 from agent_worker.config.catalog_cache import CachedCatalog
 from agent_worker.config.presets_file import read_presets
 from agent_worker.config.routing import own_refusal
+from agent_worker.control.catalog_keeper import OK
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.make import make_control, make_keeper
-from agent_worker.control.shipper import JournalShipper
+from agent_worker.control.recording_shipper import recording_shipper
+from agent_worker.control.shipper import JournalShipper, Standing
 from agent_worker.control.sweeper import Sweeper
 from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import CallOpened
@@ -110,21 +112,28 @@ class WorkerHost:
             worker_id=self._worker_id,
             lease_seconds=self._settings.lease_seconds,
             on_orphan=self._on_orphan,
+            on_delivered=metrics.CallMeter().observe,
         )
         async with contextlib.AsyncExitStack() as stack:
-            await self._serve_health(stack)
+            await self._serve_health(stack, shipper)
             stack.push_async_callback(self._control.aclose)
             presets = read_presets(self._settings.presets_file)
             speech = SpeechAhead(
                 SpeechCache(self._settings.cache_dir), self._catalog, presets, refusal=own_refusal(self._settings)
             )
-            beside = [asyncio.create_task(speech.run(), name="speech-ahead")]
+            beside = [
+                asyncio.create_task(speech.run(), name="speech-ahead"),
+                asyncio.create_task(metrics.watch_loop(metrics.WORKER_LOOP_LAG), name="loop-lag"),
+            ]
             if isinstance(self._control, EmbeddedControlPlane):
                 # where the control plane is on another host, its database and its lost calls are that host's to mind
                 sweeper = Sweeper(self._control, self._close_room, grace_seconds=self._settings.lease_seconds)
                 beside.append(asyncio.create_task(sweeper.run(), name="sweeper"))
                 await self._prepare_database(self._control)
             beside.append(asyncio.create_task(self._keeper.run(), name="catalog"))
+            recordings = recording_shipper(self._control, self._settings)
+            recordings.start()
+            stack.push_async_callback(recordings.aclose)
             shipper.start()
             stack.push_async_callback(shipper.aclose)
             for task in beside:
@@ -197,6 +206,7 @@ class WorkerHost:
         if self._stopping.is_set() or (self._calls() >= self._settings.call_slots and not rescue):
             reason = "draining" if self._stopping.is_set() else "no_free_slot"
             logger.warning("job refused", extra={"job_id": request.id, "reason": reason})
+            metrics.JOBS_REFUSED.labels(reason).inc()
             await request.reject(terminate=False)
             return
         self._admitted[request.id] = asyncio.get_running_loop().time()
@@ -249,13 +259,33 @@ class WorkerHost:
         agent = api.ParticipantInfo.Kind.AGENT
         return any(participant.kind != agent for participant in listing.participants)
 
-    async def _serve_health(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _serve_health(self, stack: contextlib.AsyncExitStack, shipper: JournalShipper) -> None:
+        async def tell_metrics(_request: web.Request) -> web.Response:
+            self._measure(shipper.standing())
+            return web.Response(body=metrics.render(metrics.WORKER), headers={"content-type": metrics.CONTENT_TYPE})
+
         app = web.Application()
-        app.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", tell_metrics),
+            ]
+        )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, self._settings.health_host, self._settings.health_port).start()
+
+    def _measure(self, standing: Standing) -> None:
+        """Set the gauges to what is now."""
+        metrics.CALLS_LIVE.set(len(self._server.active_jobs) if self._registered else 0)
+        metrics.CALL_SLOTS.set(self._settings.call_slots)
+        metrics.REGISTERED.set(self._registered and not self._stopping.is_set())
+        metrics.CONTROL_PLANE_UP.set(self._keeper.state == OK)
+        metrics.JOURNALS.set(standing.journals)
+        metrics.JOURNAL_BYTES_BEHIND.set(standing.behind_bytes)
+        metrics.JOURNAL_AGE_SECONDS.set(standing.behind_seconds)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

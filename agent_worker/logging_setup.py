@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ _QUIET = (
 
 _NUMBER = re.compile(r"\+\d{6,15}")
 
+PROCESS_VARIABLE = "AGENT_WORKER_PROCESS"
+"""What `up` calls a process whose lines stand among those of others."""
+
 
 def without_numbers(line: str) -> str:
     """Return a log line with every phone number gone: the bridge names rooms and participants after the caller's."""
@@ -38,11 +42,16 @@ def without_numbers(line: str) -> str:
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; fields given as `extra` stand beside the message."""
 
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = {"process": process} if process else {}
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
+            **self._process,
             "logger": record.name,
             "message": record.getMessage(),
         }
@@ -55,18 +64,28 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """A line for a person at a terminal."""
 
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = f"{process:<6} " if process else ""
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text, its fields behind the message."""
         moment = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]  # noqa: DTZ006 - local time on purpose
         fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
-        line = f"{moment} {record.levelname:<7} {record.getMessage()} {fields}".rstrip()
+        line = f"{moment} {self._process}{record.levelname:<7} {record.getMessage()} {fields}".rstrip()
         return without_numbers(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
-def configure_logging(settings: Settings, *, text: bool = False) -> None:
-    """Send all logs to standard error in the configured form."""
+def configure_logging(settings: Settings, *, text: bool = False, process: str = "") -> None:
+    """Send all logs to standard error in the configured form.
+
+    Args:
+        process: names this process on each line; default: what `up` calls it, nothing where it runs alone.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter() if text or settings.log_format == "text" else JsonFormatter())
+    process = process or os.environ.get(PROCESS_VARIABLE, "")
+    as_text = text or settings.log_format == "text"
+    handler.setFormatter(TextFormatter(process) if as_text else JsonFormatter(process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)

@@ -69,9 +69,19 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path("var"), description="Folder of journals, recordings and the SQLite file.")
     database_url: str = Field("", description="SQLAlchemy URL; default: SQLite file in the data folder.")
+    recordings_url: str = Field(
+        "",
+        description="Where recordings are kept: file:///…, s3://…, gs://… or az://…; default: in the data folder.",
+    )
+    recording_link_seconds: int = Field(
+        300, ge=10, le=604_800, description="How long a link to a recording works, s."
+    )
     webhook_secret: SecretStr = Field(
         SecretStr(""),
         description="whsec_… secret that signs webhooks; default: made at first use, kept in the data dir.",
+    )
+    webhook_retention_days: int = Field(
+        30, ge=4, le=3_650, description="How long deliveries of webhooks and their attempts are kept, days."
     )
     default_agent: str = Field(
         "",
@@ -94,6 +104,14 @@ class Settings(BaseSettings):
         description="YAML file of provider presets; default: ./presets.yaml, else the built-in ones.",
     )
     prices_file: Path | None = Field(None, description="YAML file of provider prices; default: no prices, cost is 0.")
+    analysis: str = Field(
+        "agent",
+        max_length=2_000,
+        description="Who analyses calls: `agent` = its own model, `off`, or `vendor:model` entries with commas.",
+    )
+    analysis_timeout_seconds: int = Field(
+        60, ge=1, le=600, description="How long one model may take for the analysis of a call, s."
+    )
 
     call_slots: int = Field(
         default_factory=_machine_call_slots,
@@ -129,6 +147,30 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address `serve` listens on.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port `serve` listens on; 0 = any free one.")
+    public_url: str = Field(
+        "",
+        description="URL of `serve` as others reach it, for links to recordings; default: as each request has it.",
+    )
+    api_requests_per_minute: int = Field(
+        1_200, ge=0, le=1_000_000, description="Requests a minute with one API key, in each `serve`; 0 = no limit."
+    )
+    api_wrong_keys_per_minute: int = Field(
+        20, ge=0, le=1_000_000, description="Wrong API keys a minute from one address; 0 = no limit."
+    )
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="http(s) URL of an OpenTelemetry collector (OTLP over HTTP) calls are sent to as traces.",
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token of `GET /metrics` on `serve`, 16 characters or more; default: not there."
+    )
+    retention_days: int = Field(
+        0, ge=0, le=36_500, description="Calls older than this many days are purged; 0 = they are kept."
+    )
+    recording_retention_days: int = Field(
+        0, ge=0, le=36_500, description="Recordings older than this many days are erased; 0 = as long as their call."
+    )
     health_host: str = Field("127.0.0.1", description="Address of the health endpoint.")
     health_port: int = Field(8081, ge=0, le=65_535, description="Port of the health endpoint; 0 = any free one.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
@@ -153,6 +195,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """SQLAlchemy URL in force."""
         return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'agent-worker.db').resolve()}"
+
+    @property
+    def analyses(self) -> bool:
+        """Whether a model reads calls once they are over."""
+        return self.analysis.strip().lower() != "off"
 
     def require_livekit(self) -> None:
         """Raise `SettingsError` naming each LiveKit variable that is missing."""

@@ -32,10 +32,12 @@ SETTING_SECTIONS: Mapping[str, str] = {
     "LiveKit": "livekit_url livekit_api_key livekit_api_secret agent_name sip_address",
     "Files": "agents_dir prompts_dir tools_dir telephony_file presets_file prices_file data_dir database_url",
     "Who answers": "default_agent unknown_number_policy unknown_number_message answer_budget_ms",
-    "Webhooks": "organization_id webhook_secret egress_allow",
+    "Webhooks": "organization_id webhook_secret webhook_retention_days egress_allow",
+    "Recordings": "recordings_url recording_link_seconds public_url",
     "Capacity and stopping": "call_slots idle_processes drain_timeout_seconds lease_seconds",
     "Control plane on another host": "control_url control_token api_host api_port",
-    "Health and logs": "health_host health_port log_level log_format",
+    "Limits of the API": "api_requests_per_minute api_wrong_keys_per_minute",
+    "Health, metrics, traces and logs": "health_host health_port metrics_token otlp_endpoint log_level log_format",
 }
 
 AT_START = "start"

@@ -1,8 +1,9 @@
-"""Fresh databases for tests: an SQLite file always, a PostgreSQL schema where a server is named."""
+"""Fresh databases for tests: an SQLite file always, a PostgreSQL schema where a server is installed or named."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,12 @@ import pytest
 from sqlalchemy import NullPool, create_engine, text
 
 from agent_worker.store.engine import database_url
+from tests.postgres import server_url
 
 POSTGRES_VARIABLE = "AGENT_WORKER_TEST_POSTGRES_URL"
+"""Names a server to use; else one is started for the tests."""
+
+KINDS = ("sqlite", "postgresql")
 
 
 @contextmanager
@@ -22,9 +27,9 @@ def fresh_database(kind: str, folder: Path) -> Iterator[str]:
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'test.db'}"
         return
-    server = os.environ.get(POSTGRES_VARIABLE)
+    server = os.environ.get(POSTGRES_VARIABLE) or server_url()
     if not server:
-        pytest.skip(f"{POSTGRES_VARIABLE} is not set")
+        pytest.skip(f"PostgreSQL is not installed (apt-get install postgresql) and {POSTGRES_VARIABLE} is not set")
     schema = f"test_{uuid.uuid4().hex}"
     url = database_url(server)
     engine = create_engine(url, poolclass=NullPool)
@@ -36,3 +41,23 @@ def fresh_database(kind: str, folder: Path) -> Iterator[str]:
         with engine.begin() as connection:
             connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
         engine.dispose()
+
+
+@contextmanager
+def held(url: str) -> Iterator[None]:
+    """Keep everybody else from writing calls, as a migration or a stuck transaction does."""
+    parsed = database_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        holder = sqlite3.connect(parsed.database or "", isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+        try:
+            yield
+        finally:
+            holder.execute("COMMIT")
+            holder.close()
+        return
+    engine = create_engine(parsed, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE"))
+        yield
+    engine.dispose()

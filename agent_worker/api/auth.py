@@ -1,28 +1,28 @@
-"""Who may do what: bearer keys, looked up by their hash, each with a scope and perhaps a list of agents."""
+"""Who may do what: each route names the scope it needs, and gets to know whose key it was."""
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import IntEnum
 
 from fastapi import Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from agent_worker.api.errors import ApiError
+from agent_worker.domain.api_key import KEY_PREFIX, Scope, hash_of, new_key
 
-
-class Scope(IntEnum):
-    """What a key allows; each allows what is below it.
-
-    `read` sees calls and configuration, `operate` acts on calls (end, message, transfer, dial, notes), `admin`
-    changes configuration (agents, tools, numbers, webhooks) and deletes.
-    """
-
-    READ = 1
-    OPERATE = 2
-    ADMIN = 3
+__all__ = [
+    "KEY_PREFIX",
+    "Authenticate",
+    "Principal",
+    "RequiredKey",
+    "Scope",
+    "given_key",
+    "hash_of",
+    "new_key",
+    "requires",
+]
 
 
 @dataclass(frozen=True)
@@ -42,36 +42,51 @@ class Principal:
         return self.agent_ids is None or agent_id in self.agent_ids
 
 
-KEY_PREFIX = "aw_live_"
-
 Authenticate = Callable[[str], Awaitable[Principal | None]]
 """Returns whose key this is, None where it is nobody's."""
 
 
-def new_key() -> str:
-    """Return a fresh key; it is shown once, and only its hash is kept."""
-    return f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"
+def given_key(authorization: str) -> str:
+    """Return the key in this `Authorization` header; "" where there is none."""
+    scheme, _, given = authorization.partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
-def hash_of(key: str) -> str:
-    """Return what is kept of a key."""
-    return hashlib.sha256(key.encode(errors="replace")).hexdigest()
+def unauthorized() -> ApiError:
+    """Return what somebody without a key of ours is told; the same whatever was wrong with it."""
+    sentence = "The API key is missing, wrong or revoked: send `Authorization: Bearer <key>`."
+    return ApiError(401, "UNAUTHORIZED", sentence, retryable=False, headers={"www-authenticate": "Bearer"})
 
 
-def requires(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
-    """Return a dependency that lets keys of at least this scope pass, and says whose it is."""
+class RequiredKey(SecurityBase):
+    """A dependency that lets keys of at least one scope pass, and says whose it is.
 
-    async def check(request: Request) -> Principal:
-        authenticate: Authenticate = request.app.state.authenticate
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        principal = await authenticate(given.strip()) if scheme.lower() == "bearer" and given.strip() else None
+    The gate in front of `/v1` has looked the key up by then; OpenAPI learns the scope from `scheme_name`.
+
+    Args:
+        every_agent: whether the key must see every agent.
+    """
+
+    def __init__(self, scope: Scope, *, every_agent: bool = False) -> None:
+        self.scope = scope
+        self.every_agent = every_agent
+        self.scheme_name = scope.name.lower()
+        self.model = HTTPBearer()
+
+    async def __call__(self, request: Request) -> Principal:
+        """Return whose key it is, or raise what is told instead."""
+        principal: Principal | None = getattr(request.state, "principal", None)
         if principal is None:
-            headers = {"www-authenticate": "Bearer"}
-            raise ApiError(401, "UNAUTHORIZED", "The API key is missing or wrong.", headers=headers)
-        if principal.scope < scope:
-            needed = scope.name.lower()
-            raise ApiError(403, "FORBIDDEN", f"This needs a key of scope {needed}; this one has less.")
-        request.state.principal = principal
+            raise unauthorized()
+        if principal.scope < self.scope:
+            sentence = f"This needs a key of scope {self.scheme_name}; yours has {principal.scope.name.lower()}."
+            raise ApiError(403, "FORBIDDEN", sentence, retryable=False)
+        if self.every_agent and principal.agent_ids is not None:
+            sentence = "This is about the whole workspace, and your key is limited to some agents."
+            raise ApiError(403, "FORBIDDEN", sentence, retryable=False)
         return principal
 
-    return check
+
+def requires(scope: Scope, *, every_agent: bool = False) -> RequiredKey:
+    """Return the dependency of a route that needs this scope, and perhaps a key that is not limited to some agents."""
+    return RequiredKey(scope, every_agent=every_agent)

@@ -11,6 +11,23 @@ from agent_worker.settings import Settings
 
 
 @dataclass(frozen=True)
+class Streaming:
+    """How the streams of live calls behave.
+
+    Attributes:
+        rotate_seconds: after this long the client is asked to come again.
+        heartbeat_seconds: silence after which a comment is sent, so that nothing on the way takes it for dead.
+        per_key: streams of one key at once.
+        at_most: streams of this process at once.
+    """
+
+    rotate_seconds: float = 600.0
+    heartbeat_seconds: float = 15.0
+    per_key: int = 50
+    at_most: int = 500
+
+
+@dataclass(frozen=True)
 class Backend:
     """The control plane of this process and what it knows.
 
@@ -24,6 +41,7 @@ class Backend:
     control: EmbeddedControlPlane
     catalog: CachedCatalog
     keeper: CatalogKeeper
+    streaming: Streaming = Streaming()
 
     @property
     def organization_id(self) -> str:

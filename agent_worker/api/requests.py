@@ -1,4 +1,4 @@
-"""What is checked of every request before it is understood: its token, and how large and how slow its body is."""
+"""What is checked of every request before it is understood: its token, how large, slow and deep its body is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request
 
 from agent_worker.api.errors import ApiError
+from agent_worker.domain.plain_json import depth_within, parse_json, storable
 
 BODY_SECONDS = 15.0
 """How long a body may take to arrive."""
+
+MAX_DEPTH = 50
+"""How deep objects and lists of a body may lie in one another; what is read here is written and read again."""
 
 _CLOSING = {"connection": "close"}
 """Of an answer to a body that was not read to its end: nothing else can come over that connection."""
@@ -56,6 +60,33 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
         sentence = f"The body took longer than {BODY_SECONDS:.0f} s."
         raise ApiError(408, "REQUEST_TIMEOUT", sentence, headers=_CLOSING) from error
     return bytes(body)
+
+
+def check_json(body: bytes, content_type: str) -> None:
+    """Check that a body that says it is JSON, or says nothing, can be read, kept and sent on.
+
+    Raises:
+        ApiError: it cannot.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body or not (kind in ("", "application/json") or kind.endswith("+json")):
+        return
+    try:
+        value = parse_json(body)
+        too_deep = not depth_within(value, MAX_DEPTH)
+    except RecursionError:
+        too_deep = True
+    except ValueError:
+        raise _invalid("The body is not valid JSON.") from None
+    if too_deep:
+        raise _invalid(f"The body nests more than {MAX_DEPTH} deep.")
+    if not storable(value):
+        raise _invalid("A string of the body has a NUL character or half a surrogate pair.")
+
+
+def _invalid(sentence: str) -> ApiError:
+    issue = {"path": [], "message": sentence}
+    return ApiError(400, "VALIDATION_ERROR", "Invalid request", retryable=False, issues=[issue])
 
 
 def _too_large(most_bytes: int) -> ApiError:

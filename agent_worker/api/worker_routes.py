@@ -17,7 +17,7 @@ from agent_worker.config.catalog import AgentCatalog
 from agent_worker.control import wire
 from agent_worker.control.base import ControlPlane
 from agent_worker.domain.call import utc_now
-from agent_worker.domain.fact import CallEnded, CallOpened, Fact, decode
+from agent_worker.domain.fact import CallEnded, CallOpened, Fact, RecordingChanged, decode
 from agent_worker.settings import Settings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -114,7 +114,15 @@ def _facts(body: bytes, settings: Settings) -> list[Fact]:
         raise ApiError(422, "FACT_INVALID", "A line of the body is no fact.", retryable=False) from None
     # calls are this control plane's organization's, whatever a worker's own settings say
     own = {"organization_id": settings.organization_id}
-    return [fact.model_copy(update=own) if isinstance(fact, CallOpened) else fact for fact in facts]
+    return [fact.model_copy(update=own) if isinstance(fact, CallOpened) else _as_seen_here(fact) for fact in facts]
+
+
+def _as_seen_here(fact: Fact) -> Fact:
+    """Return a worker's fact; where its file is on its own disk says nothing here, and it has yet to bring it."""
+    if not isinstance(fact, RecordingChanged):
+        return fact
+    status = "uploading" if fact.status == "ready" else fact.status
+    return fact.model_copy(update={"path": None, "status": status})
 
 
 def _received(count: int) -> Response:

@@ -82,7 +82,8 @@ async def announce_and_hang_up(line: Line, sentence: rtc.AudioFrame) -> None:
 
 def _record(call: LiveCall) -> None:
     if call.recording is None:
-        call.journal.write(RecordingChanged, status="suppressed")
+        # an agent that is to be recorded and is not had no disk to be recorded to
+        call.journal.write(RecordingChanged, status="failed" if call.agent.record else "suppressed")
         return
     call.line.tap_caller(call.recording.hear_caller)
     call.line.playout.tap(call.recording.hear_agent)

@@ -126,6 +126,11 @@ class Recording:
         await asyncio.to_thread(self._finish, time.monotonic())
         return self.duration_ms
 
+    async def discard(self) -> None:
+        """Close the file of a call that nobody answered, and delete it."""
+        await self.finish()
+        await asyncio.to_thread(self.path.unlink, missing_ok=True)
+
     def _place(self, channel: _Channel, frame: rtc.AudioFrame, at: float) -> None:
         samples = np.frombuffer(frame.data, dtype=np.int16)
         channel.place(samples, round((at - self._started) * SAMPLE_RATE))

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-from livekit.agents import AgentSession, ConversationItemAddedEvent, UserInputTranscribedEvent
+from livekit.agents import (
+    AgentSession,
+    ConversationItemAddedEvent,
+    FunctionToolsExecutedEvent,
+    UserInputTranscribedEvent,
+)
 from livekit.agents.llm import ChatMessage
 
 from agent_worker.call.journal import Journal
 from agent_worker.call.playout import Playout
 from agent_worker.domain.fact import LatencyStatus, TranscriptSpoken
 from agent_worker.providers.registry import Stack
+
+MOST_TOOL_CALLS = 20
+MOST_ARGUMENT_CHARS = 4_000
+"""What is kept of the tools of one turn; longer arguments are left out."""
 
 
 class TranscriptWriter:
@@ -29,24 +39,43 @@ class TranscriptWriter:
         self._open: dict[str, tuple[int, datetime]] = {}
         self._heard: list[str] = []
         self._last_user: dict[str, Any] = {}
+        self._tool_calls: list[dict[str, str]] = []
+        self._last: dict[str, Any] | None = None
 
     def attach(self, session: AgentSession[None]) -> None:
         """Follow the session's events."""
         session.on("user_input_transcribed", self._on_transcribed)
         session.on("conversation_item_added", self._on_item)
+        session.on("function_tools_executed", self._on_tools)
 
     def announcement(self, text: str) -> None:
         """Write a sentence of ours that did not go through the conversation (an apology, a reprompt)."""
-        now = datetime.now(UTC)
-        self._journal.write(
-            TranscriptSpoken,
+        self._finished(
             index=self._take(),
             source="agent",
             text=text,
-            started_at=now,
+            started_at=datetime.now(UTC),
             latency_status=None,
-            metadata={"announcement": True},
+            metadata={"announcement": True, **self._tools_used()},
         )
+
+    def close(self) -> None:
+        """Write what is left to write: tools after which the agent said nothing more belong to its last turn."""
+        if self._tool_calls and self._last is not None:
+            known = self._last["metadata"].get("toolCalls", [])
+            calls = [*known, *self._tools_used()["toolCalls"]][:MOST_TOOL_CALLS]
+            self._finished(**{**self._last, "metadata": {**self._last["metadata"], "toolCalls": calls}})
+
+    def _finished(self, **fields: Any) -> None:
+        self._last = fields
+        self._journal.write(TranscriptSpoken, **fields)
+
+    def _tools_used(self) -> dict[str, Any]:
+        used, self._tool_calls = self._tool_calls[:MOST_TOOL_CALLS], []
+        return {"toolCalls": used} if used else {}
+
+    def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
+        self._tool_calls += [{"name": call.name, "args": _arguments(call.arguments)} for call in event.function_calls]
 
     def _take(self) -> int:
         self._next += 1
@@ -113,8 +142,10 @@ class TranscriptWriter:
         label = self._stack.stt_label if source == "user" else self._stack.tts_label
         started_at = item.metrics.get("started_speaking_at")
         ended_at = item.metrics.get("stopped_speaking_at")
-        self._journal.write(
-            TranscriptSpoken,
+        metadata: dict[str, Any] = {"interrupted": True} if item.interrupted else {}
+        if source == "agent":
+            metadata |= self._tools_used()
+        self._finished(
             index=index,
             source=source,
             text=text,
@@ -123,7 +154,7 @@ class TranscriptWriter:
             provider=label.provider,
             model=label.model,
             **self._latencies(item),
-            metadata={"interrupted": True} if item.interrupted else {},
+            metadata=metadata,
         )
 
     def _latencies(self, item: ChatMessage) -> dict[str, Any]:
@@ -141,6 +172,16 @@ class TranscriptWriter:
         }
         status: LatencyStatus = "complete" if all(v is not None for v in legs.values()) else "partial"
         return {**legs, "latency_status": "interrupted" if item.interrupted else status}
+
+
+def _arguments(written: str) -> str:
+    """Return what a model gave a tool, as a JSON object."""
+    try:
+        given = json.loads(written or "{}")
+    except ValueError:
+        given = None
+    text = json.dumps(given, ensure_ascii=False) if isinstance(given, dict) else "{}"
+    return text if len(text) <= MOST_ARGUMENT_CHARS else "{}"
 
 
 def _ms(seconds: object) -> float | None:

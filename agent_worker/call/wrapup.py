@@ -37,6 +37,7 @@ async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False)
         async with _at_most(SESSION_CLOSE_SECONDS, "session_close"):
             await call.session.aclose()
     await _finish_recording(call)
+    call.transcript.close()
     call.count_usage()
     close_journal(call.journal, ending, call)
     async with _at_most(SESSION_CLOSE_SECONDS, "let_go"):
@@ -79,19 +80,19 @@ def _hangup_event(journal: Journal, ending: Ending) -> None:
 
 
 async def _finish_recording(call: LiveCall) -> None:
-    if call.recording is None or not call.line.picked_up:
+    if call.recording is None:
         return
+    path = str(call.recording.path.resolve())
     try:
+        if not call.line.picked_up:
+            await call.recording.discard()
+            return
         duration_ms = await call.recording.finish()
     except (OSError, av.FFmpegError) as error:
-        call.journal.write(RecordingChanged, status="failed", detail=str(error))
+        if call.line.picked_up:
+            call.journal.write(RecordingChanged, status="failed", path=path, detail=str(error))
         return
-    call.journal.write(
-        RecordingChanged,
-        status="ready",
-        path=str(call.recording.path.resolve()),
-        duration_ms=duration_ms,
-    )
+    call.journal.write(RecordingChanged, status="uploading", path=path, duration_ms=duration_ms)
 
 
 @contextlib.asynccontextmanager

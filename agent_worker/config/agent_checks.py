@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from agent_worker.config.agent_files import AgentFile
+from agent_worker.config.agent_files import AgentFile, CheckedAgent
 from agent_worker.config.system_variables import SYSTEM_VARIABLES
 from agent_worker.config.texts import variables_in_play
 from agent_worker.config.yaml_file import Location
@@ -17,7 +17,7 @@ from agent_worker.prompting.liquid import check_template
 HOOKS = ("preCall", "status", "postCall", "analysis", "recording")
 
 
-def outbound_problems(found: AgentFile, policy: AddressPolicy, env: Mapping[str, str]) -> Iterator[ConfigError]:
+def outbound_problems(found: CheckedAgent, policy: AddressPolicy, env: Mapping[str, str]) -> Iterator[ConfigError]:
     """Yield what keeps the agent's webhooks from being called: a forbidden address, a secret that is not set."""
     for location, target in _targets(found):
         try:
@@ -31,7 +31,7 @@ def outbound_problems(found: AgentFile, policy: AddressPolicy, env: Mapping[str,
         yield from _secret_problems(found, ("toolSecrets", name), secret, env)
 
 
-def template_problems(found: AgentFile, prompts: Mapping[str, str]) -> Iterator[ConfigError]:
+def template_problems(found: CheckedAgent, prompts: Mapping[str, str]) -> Iterator[ConfigError]:
     """Yield what keeps the agent's texts from being filled in, where variables are in play."""
     agent = found.agent
     if not variables_in_play(agent.model_dump(mode="json", by_alias=True)):
@@ -72,7 +72,7 @@ def template_notes(found: AgentFile) -> Iterator[str]:
         yield f"{found.file}: {names}: no defaultValue and no preCall webhook, so inbound calls have no value for it."
 
 
-def _targets(found: AgentFile) -> Iterator[tuple[Location, LifecycleHook | WebhookSource]]:
+def _targets(found: CheckedAgent) -> Iterator[tuple[Location, LifecycleHook | WebhookSource]]:
     hooks = found.agent.webhooks
     for name, hook in zip(
         HOOKS, (hooks.pre_call, hooks.status, hooks.post_call, hooks.analysis, hooks.recording), strict=True
@@ -85,7 +85,7 @@ def _targets(found: AgentFile) -> Iterator[tuple[Location, LifecycleHook | Webho
 
 
 def _header_problems(
-    found: AgentFile, location: Location, header: AuthHeader, env: Mapping[str, str]
+    found: CheckedAgent, location: Location, header: AuthHeader, env: Mapping[str, str]
 ) -> Iterator[ConfigError]:
     if header.value is None:
         yield found.problem("auth_header_empty", location, f"The header {header.name} has no value.")
@@ -93,7 +93,7 @@ def _header_problems(
 
 
 def _secret_problems(
-    found: AgentFile, location: Location, secret: str | None, env: Mapping[str, str]
+    found: CheckedAgent, location: Location, secret: str | None, env: Mapping[str, str]
 ) -> Iterator[ConfigError]:
     name = variable_of(secret)
     if name is not None and not env.get(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from agent_worker.config.yaml_file import (
     ConfigFile,
@@ -20,9 +21,20 @@ from agent_worker.config.yaml_file import (
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.errors import ConfigError
 
-__all__ = ["AgentFile", "Location", "keys_of", "line_of", "read_agent_file"]
+__all__ = ["AgentFile", "CheckedAgent", "Location", "contradictions", "keys_of", "line_of", "read_agent_file"]
 
 _KIND = FileKind(code="agent", holds="agent", start="name: …")
+
+
+class CheckedAgent(Protocol):
+    """An agent, and how a mistake in it is told: by file and line, or by its place in a request."""
+
+    @property
+    def agent(self) -> AgentConfig:
+        """The agent."""
+
+    def problem(self, code: str, location: Location, message: str, remedy: str = "") -> ConfigError:
+        """Return a mistake at this place."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ def read_agent_file(path: Path) -> AgentFile:
     found = AgentFile(str(path), validated(tree, AgentConfig), tree)
     written = found.agent.numbers
     numbers, problems = numbers_of(tree, ((("numbers", index), number) for index, number in enumerate(written)))
-    problems += _contradictions(found)
+    problems += contradictions(found)
     if problems:
         raise told(tree, problems, len(problems))
     if numbers == found.agent.numbers:
@@ -61,7 +73,8 @@ def line_of(tree: YamlTree, location: Location) -> int | None:
     return tree.line_of(location)
 
 
-def _contradictions(found: AgentFile) -> list[ConfigError]:
+def contradictions(found: CheckedAgent) -> list[ConfigError]:
+    """Return what is right by itself and wrong together."""
     agent = found.agent
     problems = [*_prompt_problems(found), *_hook_problems(found)]
     pauses = agent.turn_handling.endpointing
@@ -88,7 +101,7 @@ def _contradictions(found: AgentFile) -> list[ConfigError]:
     return problems
 
 
-def _prompt_problems(found: AgentFile) -> Iterator[ConfigError]:
+def _prompt_problems(found: CheckedAgent) -> Iterator[ConfigError]:
     agent = found.agent
     if agent.prompt and agent.system_prompt:
         yield found.problem(
@@ -106,7 +119,7 @@ def _prompt_problems(found: AgentFile) -> Iterator[ConfigError]:
         )
 
 
-def _hook_problems(found: AgentFile) -> Iterator[ConfigError]:
+def _hook_problems(found: CheckedAgent) -> Iterator[ConfigError]:
     hooks = found.agent.webhooks
     for key, hook in (
         ("preCall", hooks.pre_call),

@@ -61,8 +61,10 @@ class AgentCatalog:
     def load(cls, agents_dir: Path, prompts_dir: Path, telephony_file: Path | None = None) -> AgentCatalog:
         """Read every `*.yaml` and `*.yml` of the folder, the prompts they name, and the numbers.
 
+        A folder may hold none: agents are then those of the database.
+
         Raises:
-            ConfigErrors: all mistakes in all files; also where the folder is missing or holds no agent.
+            ConfigErrors: all mistakes in all files; also where the folder is missing.
         """
         problems: list[ConfigError] = []
         telephony = _telephony(telephony_file, problems)
@@ -235,18 +237,7 @@ def _agent_paths(agents_dir: Path) -> list[Path]:
                 )
             ]
         )
-    paths = sorted([*agents_dir.glob("*.yaml"), *agents_dir.glob("*.yml")])
-    if not paths:
-        raise ConfigErrors(
-            [
-                ConfigError(
-                    "agents_dir_empty",
-                    f"There is no agent file in {agents_dir}.",
-                    remedy="Write one: docs/agents.md has an example.",
-                )
-            ]
-        )
-    return paths
+    return sorted([*agents_dir.glob("*.yaml"), *agents_dir.glob("*.yml")])
 
 
 def _with_prompt(found: AgentFile, prompts_dir: Path) -> AgentFile:

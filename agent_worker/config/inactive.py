@@ -25,11 +25,6 @@ INACTIVE: Mapping[str, str] = {
     "ttsOptions.sampleRate": "a line has 16,000 Hz; what differs is resampled",
     "toolSecrets": "for webhook tools, which are not called yet",
     "endCall": "give the agent the tool end_call instead",
-    "extractionFields": "read by the analysis after a call, which does not run yet",
-    "webhooks.status": "not sent yet",
-    "webhooks.postCall": "not sent yet",
-    "webhooks.analysis": "not sent yet",
-    "webhooks.recording": "not sent yet",
 }
 """Dotted key, as provenance names it -> why nothing follows from it."""
 

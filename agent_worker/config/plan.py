@@ -115,6 +115,7 @@ def finish(
     values = {**resolved.values, **texts}
     agent = AgentConfig.model_validate({**values, "name": name, "webhooks": {}})
     shown = {key: value for key, value in values.items() if key not in _HIDDEN_KEYS}
+    shown["extractionFields"] = _extraction_fields(values)
     metadata = _metadata(prepared, values)
     provenance = dict(resolved.provenance)
     for event in text_events:
@@ -212,6 +213,14 @@ def _layer(name: LayerName, raw: Mapping[str, Any], ignored: list[str], *, unkno
     else:
         ignored += [f"{name}: there is no key {key!r}" for key in read.unknown]
     return Layer(name, values)
+
+
+def _extraction_fields(values: Mapping[str, Any]) -> list[Any]:
+    """Return the agent's own fields, and those of its hook after the call under names it does not have."""
+    own = list(values.get("extractionFields") or [])
+    hook = (values.get("webhooks") or {}).get("postCall") or {}
+    names = {field["name"] for field in own}
+    return [*own, *(field for field in hook.get("extractionFields") or [] if field["name"] not in names)]
 
 
 def _metadata(prepared: Draft, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "keys_of",
     "numbers_of",
     "read_tree",
+    "remedy_for_unknown",
     "told",
     "validated",
 ]
@@ -155,18 +156,22 @@ def expectation(detail: ErrorDetails) -> str:
     return template.format(**context) if template else detail["msg"]
 
 
+def remedy_for_unknown(model: type[BaseModel], location: Location) -> str:
+    """Return what an unknown key at this place of a model may have been meant to be."""
+    return _home(str(location[-1]), _groups_at(model, location[:-1]), model)
+
+
 def _problem(detail: ErrorDetails, tree: YamlTree, model: type[BaseModel]) -> ConfigError:
     code = tree.kind.code
     location = tree.as_written(detail["loc"])
     dotted = _dotted(location)
     if detail["type"] == "extra_forbidden":
-        group = _groups_at(model, detail["loc"][:-1])
         twin = _twin(tree, location)
         if twin is not None:
             message = f"{dotted!r} and {twin!r} are the same key."
             return tree.problem(f"{code}_key_twice", location, message, f"Keep {twin!r}.")
         return tree.problem(
-            f"{code}_key_unknown", location, f"There is no key {dotted!r}.", _home(str(location[-1]), group, model)
+            f"{code}_key_unknown", location, f"There is no key {dotted!r}.", remedy_for_unknown(model, detail["loc"])
         )
     if detail["type"] == "missing":
         return tree.problem(f"{code}_key_missing", location, f"The key {dotted!r} is missing.")

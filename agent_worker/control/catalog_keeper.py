@@ -38,6 +38,7 @@ class CatalogKeeper:
         self._fetch = fetch
         self._every = every_seconds
         self._etag: str | None = None
+        self._asking = asyncio.Lock()  # of two answers the later one is kept
         if catalog.is_known:
             self.first.set()
 
@@ -49,6 +50,10 @@ class CatalogKeeper:
 
     async def refresh(self) -> None:
         """Ask once; what goes wrong is in `state` and in the log."""
+        async with self._asking:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         known = self._etag if self._catalog.path.exists() else None
         try:
             snapshot = await self._fetch(known)

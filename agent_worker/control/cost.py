@@ -8,6 +8,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 ANY_MODEL = "*"
+FREE = frozenset({"embedded"})
+"""Providers that are part of this product and run on its machine."""
+
 CACHED_TOKENS = "llm_cached_tokens"
 """Cached tokens are part of the input tokens; without a price of their own they cost what those cost."""
 
@@ -62,6 +65,19 @@ def cost_of(usage: Sequence[Mapping[str, Any]], prices: PriceTable) -> Cost:
     return Cost(str(total), breakdown, unpriced)
 
 
+def telephony_usage(call: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the line was used for, as usage: the seconds from pick-up to the end, by direction as the model.
+
+    Args:
+        call: its row, by column.
+    """
+    if call["ended_at"] is None or call["answered_at"] is None or call["metadata"].get("simulated"):
+        return []
+    seconds = round((call["ended_at"] - call["answered_at"]).total_seconds(), 1)
+    line = {"provider": "sip", "model": call["direction"], "metric": "telephony_seconds", "quantity": seconds}
+    return [line] if seconds > 0 else []
+
+
 def _stack(line: Mapping[str, Any]) -> tuple[str, str | None]:
     return line["provider"], line["model"]
 
@@ -71,4 +87,4 @@ def _price(line: Mapping[str, Any], prices: PriceTable) -> Decimal | None:
     for model in (line["model"], ANY_MODEL):
         if model is not None and line["metric"] in models.get(model, {}):
             return models[model][line["metric"]]
-    return None
+    return Decimal(0) if line["provider"] in FREE else None

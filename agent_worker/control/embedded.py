@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent_worker.config.catalog_cache import CachedCatalog
+from agent_worker.control.feed import Feed
 from agent_worker.control.open_call import plan_call
 from agent_worker.control.sweeper import ExpiredLease
 from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, utc_now
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from agent_worker.config.catalog import AgentCatalog
+    from agent_worker.control.announce import Announcer
     from agent_worker.control.cost import PriceTable
+    from agent_worker.control.recordings import Recordings
     from agent_worker.store.engine import Database
 
 logger = logging.getLogger("agent_worker.control")
@@ -41,6 +44,9 @@ class EmbeddedControlPlane:
 
     Args:
         catalog: the agents; read from the settings' folders at the first call where not given.
+
+    Attributes:
+        feed: the calls that are watched in this process.
     """
 
     def __init__(self, settings: Settings, catalog: AgentCatalog | CachedCatalog | None = None) -> None:
@@ -49,7 +55,10 @@ class EmbeddedControlPlane:
         self._database: Database | None = None
         self._opening = asyncio.Lock()
         self._prices: PriceTable | None = None
+        self._announcer: Announcer | None = None
+        self._recordings: Recordings | None = None
         self._egress = EgressClient(AddressPolicy.of(settings.egress_allow))
+        self.feed = Feed(self.reading)
 
     async def open_call(self, offer: CallOffer, *, budget_seconds: float) -> CallPlan | CallRefusal:
         """Return which agent takes the call and how it is configured, or why none does.
@@ -88,7 +97,7 @@ class EmbeddedControlPlane:
         from agent_worker.control.settle import settle
         from agent_worker.store.facts import apply_facts
 
-        prices = await self._price_table()
+        prices = await self.prices()
         database = await self._opened()
         now = utc_now()
         async with database.write() as connection:
@@ -98,7 +107,42 @@ class EmbeddedControlPlane:
                 organization_id=self._settings.organization_id,
                 lease_until=now + timedelta(seconds=self._settings.lease_seconds),
             )
-            await settle(connection, applied, prices, now)
+            if applied.recordings or applied.ended:
+                await self.recordings.settle(connection, applied.recordings, applied.ended, now)
+            await settle(connection, applied, prices, self.announcer, now, analyse=self._settings.analyses)
+            if self._settings.otlp_endpoint:
+                from agent_worker.control.traces import enqueue_traces
+
+                await enqueue_traces(connection, applied.ended, now)
+
+        self.feed.wake({fact.call_id for fact in facts})
+
+    @property
+    def announcer(self) -> Announcer:
+        """What writes, in the transaction it is given, whom to tell of what happened."""
+        if self._announcer is None:
+            from agent_worker.control.announce import Announcer
+
+            self._announcer = Announcer(self._agents)
+        return self._announcer
+
+    @property
+    def recordings(self) -> Recordings:
+        """Where recordings are, and what becomes of them.
+
+        Raises:
+            SettingsError: AGENT_WORKER_RECORDINGS_URL cannot be used.
+        """
+        if self._recordings is None:
+            from agent_worker.control.recordings import Recordings
+
+            self._recordings = Recordings(self._settings, self.announcer.recording)
+        return self._recordings
+
+    @property
+    def egress(self) -> EgressClient:
+        """What requests to configured URLs go through."""
+        return self._egress
 
     async def finish_call(self, ended: CallEnded) -> None:
         """End the call: row, heuristic report and outbox rows in one transaction; once is enough."""
@@ -187,7 +231,8 @@ class EmbeddedControlPlane:
                 raise ControlPlaneError("agent_files_invalid", str(error), retryable=False) from error
         return await self._catalog.fresh() if isinstance(self._catalog, CachedCatalog) else self._catalog
 
-    async def _price_table(self) -> PriceTable:
+    async def prices(self) -> PriceTable:
+        """Return the operator's price table; empty where there is none, or none that can be read."""
         if self._prices is None:
             from agent_worker.control.prices import read_prices
 

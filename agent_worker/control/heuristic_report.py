@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_worker.control.cost import Cost
+from agent_worker.control.extraction import extraction_fields
 from agent_worker.control.latency import latency_summary
 from agent_worker.control.outcome import HOW_IT_ENDED, Outcome, outcome_of
 from agent_worker.domain.call import DisconnectionReason
@@ -38,15 +39,8 @@ class CallRecord:
 def heuristic_report(call: CallRecord) -> dict[str, Any]:
     """Return the columns of the call's report; the same facts give the same report."""
     row = call.row
-    reason = row["disconnection_reason"] and DisconnectionReason(row["disconnection_reason"])
-    outcome = outcome_of(
-        reason or None,
-        answered=row["answered_at"] is not None,
-        user_spoke=any(entry["source"] == "user" for entry in call.entries),
-        sip_status_code=row["sip_status_code"],
-        structured_data=row["structured_data"],
-        transfer_statuses=[transfer["status"] for transfer in call.transfers],
-    )
+    outcome = facts_outcome(call)
+    fields = extraction_fields(row["pipeline_config"].get("extractionFields"))
     made_at: datetime = row["ended_at"] or row["updated_at"]
     return {
         "call_id": row["id"],
@@ -54,7 +48,7 @@ def heuristic_report(call: CallRecord) -> dict[str, Any]:
         "summary": summary_of(call, outcome),
         "outcome": outcome.value,
         "structured_data": dict(row["structured_data"]),
-        "custom_data": {},
+        "custom_data": {field.name: None for field in fields},
         "cost_micro_usd": call.cost.micro_usd,
         "cost_breakdown": call.cost.breakdown,
         "artifacts": _artifacts(call),
@@ -69,6 +63,44 @@ def heuristic_report(call: CallRecord) -> dict[str, Any]:
         "created_at": made_at,
         "updated_at": max(made_at, row["updated_at"]),
     }
+
+
+def facts_outcome(call: CallRecord) -> Outcome:
+    """Return what the facts alone say of how the call went."""
+    row = call.row
+    reason = row["disconnection_reason"] and DisconnectionReason(row["disconnection_reason"])
+    return outcome_of(
+        reason or None,
+        answered=row["answered_at"] is not None,
+        user_spoke=any(entry["source"] == "user" for entry in call.entries),
+        sip_status_code=row["sip_status_code"],
+        structured_data=row["structured_data"],
+        transfer_statuses=[transfer["status"] for transfer in call.transfers],
+    )
+
+
+ANALYSED = (
+    "summary",
+    "outcome",
+    "structured_data",
+    "custom_data",
+    "scheduled_callback",
+    "customer_name",
+    "customer_request",
+    "general_success",
+    "final_score",
+    "score_reason",
+)
+"""Columns an analysis writes; all others follow from facts."""
+
+_STATUS = ("analysis_status", "analysis_provider", "analysis_model", "analysis_error", "analysis_completed_at")
+
+
+def with_analysis(fresh: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report made of facts again, with the analysis that was written into the one before."""
+    kept = _STATUS if known["analysis_status"] != "completed" else (*_STATUS, *ANALYSED)
+    times = {"created_at": known["created_at"], "updated_at": max(fresh["updated_at"], known["updated_at"])}
+    return {**fresh, **{name: known[name] for name in kept}, **times}
 
 
 def summary_of(call: CallRecord, outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""How fast the agent answered: p50 and p95 of each leg of its turns."""
+"""How fast the agent answered: average, p50 and p95 of each leg of its turns."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def latency_summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | int]]:
-    """Return `{leg: {p50, p95, turns}}` in ms over transcript entries, without legs no entry has."""
+    """Return `{leg: {average, p50, p95, turns}}` in ms over transcript entries, without legs no entry has."""
     summary: dict[str, dict[str, float | int]] = {}
     for leg in LEGS:
         values = [float(entry[leg]) for entry in entries if entry.get(leg) is not None]
         if values:
             summary[leg] = {
+                "average": round(sum(values) / len(values), 1),
                 "p50": round(percentile(values, 50), 1),
                 "p95": round(percentile(values, 95), 1),
                 "turns": len(values),

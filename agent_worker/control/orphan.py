@@ -32,14 +32,14 @@ def last_words(call_id: str, scan: Scan, at: datetime, is_written: Callable[[Pat
     sequence = scan.next_sequence
     facts: list[Fact] = []
     recording = scan.recording
-    if recording is not None and recording.status in ("pending", "uploading") and recording.path:
+    if recording is not None and recording.status == "pending" and recording.path:
         written = is_written(Path(recording.path))
         facts.append(
             RecordingChanged(
                 id=f"{call_id}:{sequence}",
                 call_id=call_id,
                 at=at,
-                status="ready" if written else "failed",
+                status="uploading" if written else "failed",
                 path=recording.path,
                 duration_ms=recording.duration_ms,
                 detail=PARTIAL if written else "nothing was written",

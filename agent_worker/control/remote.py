@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from agent_worker.config.catalog_cache import REMOTE_FILE, CachedCatalog
 from agent_worker.control import wire
 from agent_worker.control.open_call import plan_call
+from agent_worker.control.recording_sender import send_recording
 from agent_worker.control.remote_client import TOO_LARGE, Answer, ControlClient
 from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal, PlanEvent, utc_now
 from agent_worker.domain.fact import CallEnded, Fact, encode
@@ -136,6 +138,17 @@ class RemoteControlPlane:
             max_bytes=MAX_CATALOG_BYTES,
             again=False,
         )
+
+    async def send_recording(self, call_id: str, path: Path) -> None:
+        """Return once all of the file is kept at the other host, or nobody may have it any more.
+
+        What was sent before a connection broke, or either side was restarted, is not sent again.
+
+        Raises:
+            ControlPlaneError: it is not all there; `retryable` unless the other host knows of no such call.
+            OSError: the file cannot be read.
+        """
+        await send_recording(self._client, call_id, path)
 
     async def aclose(self) -> None:
         """Let go of connections; a later verb opens them again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,7 +72,7 @@ class ControlClient:
         read: Callable[[Answer], T],
         *,
         seconds: float,
-        content: Callable[[float], bytes] | bytes = b"",
+        content: Callable[[float], bytes] | bytes | AsyncIterator[bytes] = b"",
         headers: Mapping[str, str] | None = None,
         max_bytes: int = MAX_ANSWER_BYTES,
         again: bool = True,
@@ -82,7 +82,8 @@ class ControlClient:
         Args:
             read: raises `ValueError` where the answer is not what was asked for.
             seconds: for all attempts together.
-            content: the body, or what makes it of the seconds that are left.
+            content: the body, or what makes it of the seconds that are left; one that is streamed is sent once, so
+                that needs `again=False` and the header `content-length`.
             again: False where the caller itself asks again soon.
 
         Raises:
@@ -128,7 +129,7 @@ class ControlClient:
         )
 
     async def _exchange(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], max_bytes: int
+        self, method: str, path: str, body: bytes | AsyncIterator[bytes], headers: Mapping[str, str], max_bytes: int
     ) -> Answer:
         self._client = self._client or self._connect()
         try:

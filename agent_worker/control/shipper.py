@@ -7,13 +7,16 @@ the database: what is in a journal is delivered by whoever runs next.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from agent_worker import metrics
 from agent_worker.control.base import ControlPlane
 from agent_worker.control.journal_file import SUFFIX, JournalFile, Line
 from agent_worker.control.orphan import last_words
@@ -34,7 +37,25 @@ EMPTY_GRACE_SECONDS = 5.0
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 5.0
 
+LIVE_POLL_SECONDS = 0.025
+"""How often journals are looked at while calls are live: what was said is elsewhere before anybody has to wait."""
+
 OnOrphan = Callable[[CallOpened], Awaitable[object]]
+OnDelivered = Callable[[Sequence[Fact]], object]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far delivery is.
+
+    Attributes:
+        behind_bytes: what the journals hold and nobody has taken.
+        behind_seconds: for how long the control plane has taken nothing, 0 where it does.
+    """
+
+    journals: int
+    behind_bytes: int
+    behind_seconds: float
 
 
 class JournalShipper:
@@ -44,8 +65,9 @@ class JournalShipper:
         worker_id: who renews the leases of the calls whose writers live.
         lease_seconds: how long a renewed lease lasts; it is renewed three times as often.
         on_orphan: told of each call whose process died, before its end is written; what it raises is logged.
+        on_delivered: told of facts the control plane has taken.
         orphan_seconds: how long `on_orphan` may take.
-        poll_seconds: how often the journals are looked at.
+        poll_seconds: how often the journals are looked at while no call is live.
     """
 
     def __init__(
@@ -56,6 +78,7 @@ class JournalShipper:
         worker_id: str,
         lease_seconds: float,
         on_orphan: OnOrphan | None = None,
+        on_delivered: OnDelivered | None = None,
         orphan_seconds: float = ORPHAN_SECONDS,
         poll_seconds: float = 0.25,
     ) -> None:
@@ -64,6 +87,7 @@ class JournalShipper:
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._on_orphan = on_orphan
+        self._on_delivered = on_delivered
         self._orphan_seconds = orphan_seconds
         self._poll_seconds = poll_seconds
         self._journals: dict[Path, JournalFile] = {}
@@ -71,11 +95,21 @@ class JournalShipper:
         self._stopping = asyncio.Event()
         self._failures = 0
         self._paused_until = 0.0
+        self._refused_since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin, in a task that `aclose` ends and awaits."""
         self._task = asyncio.create_task(self._run(), name="journal-shipper")
+
+    def standing(self) -> Standing:
+        """Return how far delivery is now."""
+        behind = 0
+        for journal in self._journals.values():
+            with contextlib.suppress(OSError):
+                behind += max(0, journal.size() - journal.offset)
+        refused = 0.0 if self._refused_since is None else time.monotonic() - self._refused_since
+        return Standing(len(self._journals), behind, refused)
 
     async def aclose(self, deadline_seconds: float = 10.0) -> None:
         """Stop after delivering what can be within the deadline; the rest stays in its journals."""
@@ -91,11 +125,11 @@ class JournalShipper:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._poll_seconds, self._ship), name="ship-journals")
-            group.create_task(self._every(WATCH_SECONDS, lambda: self._watch(group)), name="watch-journals")
-            group.create_task(self._every(self._lease_seconds / 3, self._renew), name="renew-leases")
+            group.create_task(self._every(self._ship_pause, self._ship), name="ship-journals")
+            group.create_task(self._every(lambda: WATCH_SECONDS, lambda: self._watch(group)), name="watch-journals")
+            group.create_task(self._every(lambda: self._lease_seconds / 3, self._renew), name="renew-leases")
 
-    async def _every(self, seconds: float, step: Callable[[], Awaitable[bool]]) -> None:
+    async def _every(self, seconds: Callable[[], float], step: Callable[[], Awaitable[bool]]) -> None:
         """Run `step` until stopped, at once again where it says that there is more to do."""
         while not self._stopping.is_set():
             try:
@@ -104,7 +138,7 @@ class JournalShipper:
                 logger.exception("journal step failed")
                 more = False
             if not more:
-                await self._pause(seconds)
+                await self._pause(seconds())
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -126,6 +160,11 @@ class JournalShipper:
             await asyncio.sleep(min(self._poll_seconds, 0.1))
 
     # --- delivering
+
+    def _ship_pause(self) -> float:
+        live = any(not (journal.complete or journal.ended) for journal in self._journals.values())
+        taken = time.monotonic() >= self._paused_until
+        return min(LIVE_POLL_SECONDS, self._poll_seconds) if live and taken else self._poll_seconds
 
     async def _ship(self) -> bool:
         """Give each journal one batch; returns whether anything was delivered."""
@@ -155,6 +194,7 @@ class JournalShipper:
                 journal.offset = offset
                 journal.ended |= any(isinstance(line.fact, CallEnded) for line in lines)
                 self._failures = 0
+                self._refused_since = None
             if journal.ended and journal.delete_if_done():
                 self._journals.pop(journal.path, None)
             return bool(lines)
@@ -180,6 +220,7 @@ class JournalShipper:
         rejected += await self._send(group)
         if rejected:
             journal.reject(rejected)
+            metrics.FACTS_REJECTED.inc(len(rejected))
             logger.error("journal lines rejected", extra={"call_id": journal.call_id, "lines": len(rejected)})
 
     async def _send(self, lines: Sequence[Line]) -> list[bytes]:
@@ -201,11 +242,14 @@ class JournalShipper:
             await self._control.finish_call(facts[0])
         else:
             await self._control.record(facts)
+        if self._on_delivered is not None:
+            self._on_delivered(facts)
 
     def _back_off(self, journal: JournalFile, code: str) -> None:
         delay = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self._failures)
         if self._failures == 0:
             logger.warning("control plane does not take facts, journals keep them", extra={"code": code})
+            self._refused_since = time.monotonic()
         self._failures = min(self._failures + 1, 10)
         self._paused_until = time.monotonic() + delay * random.uniform(0.75, 1.25)
         # last in line next time, so that a journal that always fails starves nobody

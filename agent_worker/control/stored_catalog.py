@@ -25,11 +25,11 @@ async def stored_catalog(connection: AsyncConnection, settings: Settings, known:
         return None
     agents = await load_agents(connection, organization)
     numbers = await load_numbers(connection, organization)
-    texts = {agent_id: _with_prompt(agent_id, agent, settings) for agent_id, agent in agents.items()}
+    texts = {agent_id: with_prompt(agent_id, agent, settings) for agent_id, agent in agents.items()}
     return {**AgentCatalog.of(texts, numbers).snapshot(secrets=True), "etag": version}
 
 
-def _with_prompt(agent_id: str, agent: AgentConfig, settings: Settings) -> AgentConfig:
+def with_prompt(agent_id: str, agent: AgentConfig, settings: Settings) -> AgentConfig:
     """Return the agent with its prompt's text; one that names a prompt this host lacks keeps the text it has."""
     if not agent.prompt:
         return agent

@@ -27,6 +27,7 @@ FACTS = f"{PREFIX}/facts"
 FINISH_CALL = f"{PREFIX}/finish-call"
 LEASES = f"{PREFIX}/leases"
 CATALOG = f"{PREFIX}/catalog"
+RECORDING = f"{PREFIX}/recordings/{{call_id}}"
 
 FACTS_TYPE = "application/x-ndjson"
 MAX_OFFER_BYTES = 2**20
@@ -35,6 +36,8 @@ MAX_FACTS = 1_000
 MAX_LEASES_BYTES = 2**20
 MAX_LEASES = 5_000
 MAX_LEASE_SECONDS = 3_600.0
+MAX_RECORDING_BYTES = 2**30
+"""More than the longest call has."""
 MAX_RING_SECONDS = 30.0
 
 MIN_TOKEN_LENGTH = 16
@@ -95,6 +98,18 @@ class Received(_Message):
     """Says that so many facts or leases are stored; anything else that answers 200 does not say this."""
 
     received: int
+
+
+class Held(_Message):
+    """Says how much of a recording has arrived.
+
+    Attributes:
+        held: bytes from its beginning; the worker goes on from there.
+        settled: all of it is kept, or nobody may have it any more: the worker deletes its own.
+    """
+
+    held: int
+    settled: bool
 
 
 class Refused(_Message):

@@ -137,7 +137,7 @@ class UsageCounted(_Fact):
 
 
 class RecordingChanged(_Fact):
-    """Where the recording stands.
+    """Where the recording stands; what is written whole is `uploading` until the control plane has it in the store.
 
     Attributes:
         path: where the file is on the worker's disk, None before it is written.

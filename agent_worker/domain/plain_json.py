@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
+
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def read_json(text: str | bytes) -> Any:
@@ -14,13 +17,36 @@ def read_json(text: str | bytes) -> Any:
         ValueError: it is no JSON, or has a number that is none.
         RecursionError: it nests too deeply to be read.
     """
-    value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return json.loads(json.dumps(parse_json(text), ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what the text says, to the letter.
+
+    Raises:
+        ValueError: it is no JSON, or has a number that is none.
+        RecursionError: it nests too deeply to be read.
+    """
+    return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+
+
+def storable(value: Any) -> bool:
+    """Return whether a database can keep every string: neither a NUL character nor half a surrogate pair in it."""
+    level = [value]
+    while level:
+        found = level.pop()
+        if isinstance(found, dict):
+            level += [*found.keys(), *found.values()]
+        elif isinstance(found, list):
+            level += found
+        elif isinstance(found, str) and _NOT_STORABLE.search(found):
+            return False
+    return True
 
 
 def depth_within(value: Any, limit: int) -> bool:
     """Return whether objects and lists lie in one another no deeper than this."""
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
         inner = (part for outer in level for part in (outer.values() if isinstance(outer, dict) else outer))
         level = [part for part in inner if isinstance(part, dict | list)]

@@ -30,6 +30,9 @@ OWN_HEADERS = frozenset(
     }
 )  # fmt: skip
 
+_Answer = tuple[int, dict[str, str], bytes, bool]
+"""Status, headers, body, and whether there was more of it."""
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]{0,8192}")
 
@@ -43,12 +46,14 @@ class Reply:
         headers: by lower-case name; of a repeated one the values are joined by commas.
         body: of a 2xx whole; of any other status cut at the limit, and empty where it came compressed.
         duration_ms: from the start of the request to the end of the body, ms.
+        truncated: there was more of the body.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     duration_ms: int
+    truncated: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -81,6 +86,7 @@ class EgressClient:
         *,
         timeout_seconds: float,
         max_bytes: int = MAX_REPLY_BYTES,
+        cut: bool = False,
     ) -> Reply:
         """Send the body and return what the server answers.
 
@@ -88,6 +94,7 @@ class EgressClient:
             headers: those that frame the request or belong to the connection are left out.
             timeout_seconds: for all of it: DNS, connecting, TLS, sending, and the last byte of the answer.
             max_bytes: longest body taken.
+            cut: the body of a 2xx is of no use to us, so it is cut at the limit like any other.
 
         Raises:
             EgressError: the URL may not be reached, or there was no usable answer.
@@ -97,22 +104,22 @@ class EgressClient:
         sent = _headers(destination, headers, len(body))
         try:
             async with asyncio.timeout(timeout_seconds):
-                status, received, answer = await self._exchange(destination, sent, body, max_bytes)
+                status, received, answer, rest = await self._exchange(destination, sent, body, max_bytes, cut=cut)
         except TimeoutError as error:
             raise EgressError(
                 "egress_timeout",
                 f"{destination.host} did not answer within {timeout_seconds:g} s.",
                 remedy="Answer faster, or allow more time.",
             ) from error
-        return Reply(status, received, answer, round((time.perf_counter() - started) * 1000))
+        return Reply(status, received, answer, round((time.perf_counter() - started) * 1000), rest)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._connections.aclose()
 
     async def _exchange(
-        self, destination: Destination, headers: list[tuple[bytes, bytes]], body: bytes, max_bytes: int
-    ) -> tuple[int, dict[str, str], bytes]:
+        self, destination: Destination, headers: list[tuple[bytes, bytes]], body: bytes, max_bytes: int, *, cut: bool
+    ) -> _Answer:
         # A server may close a kept connection just as we use it. A receiver tells a repeated webhook by its id, so
         # such a request is sent again, once, over a new connection; no other is.
         repeatable = any(name == b"webhook-id" for name, _ in headers)
@@ -121,7 +128,7 @@ class EgressClient:
             progress = _Progress()
             async with self._connections.lend(destination, fresh=fresh) as connection:
                 try:
-                    return await _send(connection.http, destination, headers, body, max_bytes, progress)
+                    return await _send(connection.http, destination, headers, body, max_bytes, progress, cut=cut)
                 except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
                     if not (repeatable and connection.kept and not progress.answered):
                         raise _failed(destination, progress, error) from error
@@ -135,26 +142,28 @@ async def _send(
     body: bytes,
     max_bytes: int,
     progress: _Progress,
-) -> tuple[int, dict[str, str], bytes]:
+    *,
+    cut: bool,
+) -> _Answer:
     url = httpcore.URL(
         scheme=destination.scheme, host=destination.host, port=destination.port, target=destination.target
     )
     extensions = {"trace": progress}
     async with connection.stream("POST", url, headers=headers, content=body, extensions=extensions) as response:
         received = _received(response.headers)
-        success = 200 <= response.status < 300
+        needed = 200 <= response.status < 300 and not cut
         if received.get("content-encoding", "identity").lower() not in ("", "identity"):
-            if success:
+            if needed:
                 raise _encoded(destination)
-            return response.status, received, b""
+            return response.status, received, b"", True
         answer = bytearray()
         async for chunk in response.aiter_stream():
             answer += chunk
             if len(answer) > max_bytes:
-                if success:
+                if needed:
                     raise _too_large(destination, max_bytes)
                 break
-        return response.status, received, bytes(answer[:max_bytes])
+        return response.status, received, bytes(answer[:max_bytes]), len(answer) > max_bytes
 
 
 class _Progress:

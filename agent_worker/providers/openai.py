@@ -7,7 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent_worker.errors import ProviderError
-from agent_worker.providers.vendor import LAYERS, BuildContext, Layer, Vendor, base_url_of, plugin_arguments
+from agent_worker.providers.chat_completions import ChatCompletions
+from agent_worker.providers.vendor import (
+    LAYERS,
+    BuildContext,
+    Layer,
+    ProviderLabel,
+    Vendor,
+    base_url_of,
+    plugin_arguments,
+)
 
 if TYPE_CHECKING:
     from livekit.agents import llm, stt, tts
@@ -52,6 +61,13 @@ def make_llm(name: str, context: BuildContext) -> llm.LLM[Any]:
         **connection,
         **options,
     )
+
+
+def make_structured(name: str, context: BuildContext) -> ChatCompletions:
+    """Build the model to ask outside of calls."""
+    url = base_url_of(context.env, _url_variable(name))
+    key = context.env.get(_key_variable(name)) or NO_KEY
+    return ChatCompletions(ProviderLabel(name, context.model or LLM_MODEL), key, url)
 
 
 def make_stt(name: str, context: BuildContext) -> stt.STT[Any]:
@@ -124,6 +140,7 @@ def _vendor(
         make_stt=partial(make_stt, name),
         make_llm=partial(make_llm, name),
         make_tts=partial(make_tts, name),
+        make_structured=partial(make_structured, name),
         key=_key_variable(name),
         base_url=_url_variable(name),
         keyless=True,

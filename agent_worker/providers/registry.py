@@ -14,8 +14,10 @@ from agent_worker.providers import cartesia, deepgram, openai
 from agent_worker.providers.embedded import vendor as embedded
 from agent_worker.providers.failover import Link, llm_chain, stt_chain, tts_chain
 from agent_worker.providers.other import other_vendor
+from agent_worker.providers.plugin_model import PluginModel
 from agent_worker.providers.silero import make_vad, vad_problem
 from agent_worker.providers.stack import Stack
+from agent_worker.providers.structured import StructuredModel
 from agent_worker.providers.vendor import (
     LAYER_TITLES,
     LAYERS,
@@ -37,6 +39,7 @@ __all__ = [
     "Stack",
     "build_llm",
     "build_stack",
+    "build_structured",
     "check_stack",
     "choose",
     "look_up",
@@ -141,6 +144,28 @@ def build_llm(agent: AgentConfig, env: Mapping[str, str], presets: Presets) -> l
     """
     model: llm.LLM[Any] = _link(Wishes.of(agent), choose(agent, "llm", env, presets)[0], "llm", env).provider
     return model
+
+
+def build_structured(agent: AgentConfig, env: Mapping[str, str], presets: Presets) -> list[StructuredModel]:
+    """Build the models to ask about a call once it is over, in order: those that could speak for the agent in it.
+
+    Raises:
+        ProviderError: none can be used.
+    """
+    wishes = Wishes.of(agent)
+    return [_structured(wishes, candidate, env) for candidate in choose(agent, "llm", env, presets)]
+
+
+def _structured(wishes: Wishes, candidate: Candidate, env: Mapping[str, str]) -> StructuredModel:
+    make = candidate.vendor.make_structured
+    if make is not None:
+        return make(BuildContext(wishes, candidate.label.model, env))
+
+    def client() -> llm.LLM[Any]:
+        provider: llm.LLM[Any] = _link(wishes, candidate, "llm", env).provider
+        return provider
+
+    return PluginModel(candidate.label, client)
 
 
 def _links(agent: AgentConfig, layer: Layer, env: Mapping[str, str], presets: Presets) -> list[Link[Any]]:

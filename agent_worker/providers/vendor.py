@@ -18,6 +18,8 @@ from agent_worker.errors import ProviderError
 if TYPE_CHECKING:
     from livekit.agents import llm, stt, tts
 
+    from agent_worker.providers.structured import StructuredModel
+
 logger = logging.getLogger("agent_worker.providers")
 
 Layer = Literal["stt", "llm", "tts"]
@@ -119,6 +121,7 @@ class Vendor:
         base_url: environment variable of another server's address.
         keyless: whether that other server may be used without a key.
         model_problem: why a model cannot serve a layer in a language, None where it can.
+        make_structured: a model to ask outside of calls, None where only the plugin can ask it.
     """
 
     name: str
@@ -133,6 +136,7 @@ class Vendor:
     keyless: bool = False
     needs_module: frozenset[Layer] = field(default_factory=lambda: frozenset(LAYERS))
     model_problem: Callable[[Layer, str | None, str], ProviderError | None] | None = None
+    make_structured: Callable[[BuildContext], StructuredModel] | None = None
 
     def problem(
         self, layer: Layer, model: str | None, env: Mapping[str, str], *, language: str = "en"

@@ -14,8 +14,10 @@ from agent_worker.domain.call import DisconnectionReason
 from agent_worker.providers.embedded.engines import installed_engine
 from agent_worker.settings import Settings, shipped_folder
 from agent_worker.simulation.caller import ScriptedCaller
-from agent_worker.simulation.keepsakes import keep, subscribe
+from agent_worker.simulation.keepsakes import keep
 from agent_worker.simulation.line import SimulatedLine
+from agent_worker.simulation.own_api import own_api
+from agent_worker.simulation.receiver import receiving
 from agent_worker.simulation.screen import Screen
 from agent_worker.simulation.script import CALLER_LINES, DIALED_NUMBER
 from agent_worker.simulation.stage import require_providers, stage
@@ -50,6 +52,7 @@ def demo_settings(data_dir: Path) -> Settings:
         database_url="",
         prices_file=None,
         webhook_secret=SecretStr(new_secret()),
+        egress_allow="127.0.0.1",
     )
 
 
@@ -57,11 +60,15 @@ async def _run(settings: Settings, output_dir: Path, console: Console, *, quiet:
     line = SimulatedLine(dialed_number=DIALED_NUMBER, job_metadata={"simulated": True})
     caller = ScriptedCaller(line, CALLER_LINES)
     screen = Screen(console, quiet=quiet, speaking=lambda: _who_speaks(line))
-    async with stage(settings, watch=screen.fact) as theatre:
+    async with (
+        receiving(settings.webhook_secret.get_secret_value()) as receiver,
+        own_api(settings) as api,
+        stage(settings, watch=screen.fact) as theatre,
+    ):
         agent = theatre.catalog.agents[AGENT_NAME]
         require_providers(agent, settings)
         screen.note(_voices())
-        await subscribe(settings)
+        await api.subscribe(receiver.url)
         await theatre.render_speech(agent)
         with screen:
             calling = asyncio.create_task(caller.run(), name="caller")
@@ -72,11 +79,13 @@ async def _run(settings: Settings, output_dir: Path, console: Console, *, quiet:
                 await theatre.settle()
             finally:
                 calling.cancel()
-        kept = await keep(output_dir, settings, theatre.control, line.call_id)
-    if kept is None:
+        told = await api.told(line.call_id)
+    if told is None:
         console.print("The call left no report.", style="red")
         return 1
-    screen.summary(caller.turns, kept)
+    files = await asyncio.to_thread(keep, output_dir, told, receiver)
+    screen.summary(caller.turns, told, receiver.received, api.url)
+    screen.files(files)
     complete = ending.reason is DisconnectionReason.AGENT_HANGUP and len(caller.turns) == len(CALLER_LINES)
     if not complete:
         console.print(f"The call did not go as scripted: it ended by {ending.reason.value}.", style="red")

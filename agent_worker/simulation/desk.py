@@ -44,7 +44,7 @@ async def run_desk(agent_name: str, *, text: bool) -> int:
         raise ConfigError(
             "agent_unknown",
             f"There is no agent {agent_name!r}.",
-            remedy=f"Name one of: {', '.join(sorted(catalog.agents))}.",
+            remedy=f"Name one of: {', '.join(sorted(catalog.agents))}." if catalog.agents else "Write its file.",
         )
     if text:
         return await _type(await _planned(found[0], catalog, configuration), configuration)

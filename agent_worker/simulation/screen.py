@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,7 +23,8 @@ from agent_worker.domain.fact import (
     TranscriptSpoken,
 )
 from agent_worker.simulation.caller import CallerTurn
-from agent_worker.simulation.keepsakes import Keepsakes
+from agent_worker.simulation.own_api import Told
+from agent_worker.simulation.receiver import Received
 
 STYLES = {"agent": "cyan", "user": "green", "system": "dim"}
 NAMES = {"agent": "agent", "user": "caller", "system": ""}
@@ -34,6 +37,7 @@ SHOWN_EVENTS = {
     "call.hangup": "hung up",
 }
 REFRESH_PER_SECOND = 8
+MOST_SHOWN = 120
 
 
 class Screen:
@@ -104,22 +108,66 @@ class Screen:
         lines.append(Text(f"        {'●' if status else '○'} {status}", style=STYLES.get(who, "green")))
         return Group(*lines)
 
-    def summary(self, turns: Sequence[CallerTurn], kept: Keepsakes) -> None:
-        """Show what the call came to, and where its files are."""
-        table = Table(title="Turns, as the caller heard them", title_justify="left", title_style="bold")
-        table.add_column("the caller said", overflow="fold")
-        table.add_column("it was understood as", overflow="fold")
-        table.add_column("answered after", justify="right")
-        heard = [entry["text"] for entry in kept.report["transcript"]["entries"] if entry["source"] == "user"]
-        for number, turn in enumerate(turns):
-            understood = heard[number] if number < len(heard) else "-"
-            latency = f"{turn.latency_ms:.0f} ms" if turn.latency_ms is not None else "-"
-            table.add_row(turn.text, understood, latency)
-        self._console.print(table)
-        self._console.print(f"Outcome: {kept.report['outcome']}. {kept.report['summary']}", highlight=False)
-        self._console.print("Files:", style="bold")
-        for what, path in kept.files.items():
-            self._console.print(f"  {what:<10} {_short(path)}", highlight=False, soft_wrap=True)
+    def summary(self, turns: Sequence[CallerTurn], told: Told, received: Sequence[Received], url: str) -> None:
+        """Show what the API says the call came to.
+
+        Args:
+            received: webhooks, as they came.
+            url: where the API was asked.
+        """
+        call, report = told.call, told.report
+        self._console.print(_turns(turns, call["transcript"]["entries"]))
+        asked = f"{url}/v1/calls/{call['id']}"
+        self._say(f"The call, as its API tells it (GET {asked}):", style="bold")
+        self._about("call", f"{call['status']}, {call['duration_seconds']} s, {len(told.events)} events")
+        self._about("outcome", f"{report['outcome']}. {report['summary']}")
+        self._about("analysis", _analysis(report))
+        self._about("data", ", ".join(f"{name}: {_short(value)}" for name, value in report["structured_data"].items()))
+        self._about("cost", f"{report['cost_micro_usd']} micro-USD")
+        self._about("recording", f"{call['recording_status']}, {told.recording_url or 'no link'}")
+        for delivery in told.deliveries:
+            verified = any(one.verified and one.headers["webhook-id"] == delivery["id"] for one in received)
+            signature = "signature verified by the receiver" if verified else "not verified"
+            self._about("webhook", f"{delivery['event']}: {delivery['status']} ({delivery['httpStatus']}), {signature}")
+
+    def files(self, files: Mapping[str, Path]) -> None:
+        """Show where the call's files are."""
+        self._say("Files:", style="bold")
+        for what, path in files.items():
+            self._about(what, str(path))
+
+    def _about(self, what: str, text: str) -> None:
+        if text:
+            self._say(f"  {what:<10} {text}")
+
+    def _say(self, text: str, *, style: str = "") -> None:
+        self._console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _turns(turns: Sequence[CallerTurn], entries: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="Turns, as the caller heard them", title_justify="left", title_style="bold")
+    table.add_column("the caller said", overflow="fold")
+    table.add_column("it was understood as", overflow="fold")
+    table.add_column("answered after", justify="right")
+    heard = [entry["text"] for entry in entries if entry["source"] == "user"]
+    for number, turn in enumerate(turns):
+        understood = heard[number] if number < len(heard) else "-"
+        latency = f"{turn.latency_ms:.0f} ms" if turn.latency_ms is not None else "-"
+        table.add_row(turn.text, understood, latency)
+    return table
+
+
+def _analysis(report: Mapping[str, Any]) -> str:
+    """Return how the report was analysed, by whom, and its score."""
+    by = "/".join(name for name in (report["analysis_provider"], report["analysis_model"]) if name)
+    score = report.get("final_score")
+    said = [report["analysis_status"], f"by {by}" if by else "", "" if score is None else f"score {score} of 10"]
+    return ", ".join(part for part in said if part)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
 
 
 def _line(seconds: float, source: str, text: str, note: str) -> Text:
@@ -138,7 +186,3 @@ def _legs(fact: TranscriptSpoken) -> str:
     legs = (("turn", fact.eou_ms), ("model", fact.llm_ttft_ms), ("voice", fact.tts_ttfb_ms))
     parts = ", ".join(f"{name} {value:.0f}" for name, value in legs if value is not None)
     return f"[{fact.conversational_latency_ms:.0f} ms: {parts}]"
-
-
-def _short(path: Path) -> str:
-    return str(path)

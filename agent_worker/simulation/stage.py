@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 
 from livekit.agents.utils import http_context
 
@@ -18,8 +17,7 @@ from agent_worker.config.presets_file import read_presets
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.shipper import JournalShipper
 from agent_worker.domain.agent import AgentConfig
-from agent_worker.domain.call import CallOffer, CallPlan, CallRefusal
-from agent_worker.domain.fact import CallEnded, Fact
+from agent_worker.domain.fact import Fact
 from agent_worker.errors import ProviderError
 from agent_worker.providers.registry import build_stack, check_stack
 from agent_worker.settings import Settings
@@ -77,15 +75,22 @@ async def stage(settings: Settings, *, watch: Watcher | None = None) -> AsyncIte
         ConfigErrors: an agent file, prompt or tool is wrong.
         ProviderError: an agent has no usable provider.
     """
+
+    def tell(facts: Sequence[Fact]) -> None:
+        if watch is not None:
+            for fact in facts:
+                watch(fact)
+
     settings = settings.model_copy(update={"control_url": ""})  # a call without LiveKit stays in this process
     services = await asyncio.to_thread(make_services, settings)
     catalog = load_catalog(settings)
     control = EmbeddedControlPlane(settings, catalog)
     shipper = JournalShipper(
         settings.journal_dir,
-        _Watched(control, watch),
+        control,
         worker_id=services.worker_id,
         lease_seconds=settings.lease_seconds,
+        on_delivered=tell,
         poll_seconds=POLL_SECONDS,
     )
     shipper.start()
@@ -104,33 +109,3 @@ def require_providers(agent: AgentConfig, settings: Settings) -> None:
     problems: list[ProviderError] = check_stack(agent, os.environ, read_presets(settings.presets_file))
     if problems:
         raise problems[0]
-
-
-class _Watched:
-    """A control plane somebody looks over the shoulder of."""
-
-    def __init__(self, control: EmbeddedControlPlane, watch: Watcher | None) -> None:
-        self._control = control
-        self._watch = watch
-
-    async def open_call(self, offer: CallOffer, *, budget_seconds: float) -> CallPlan | CallRefusal:
-        return await self._control.open_call(offer, budget_seconds=budget_seconds)
-
-    async def record(self, facts: Sequence[Fact]) -> None:
-        await self._control.record(facts)
-        self._tell(facts)
-
-    async def renew_leases(self, call_ids: Sequence[str], *, worker_id: str, until: datetime) -> None:
-        await self._control.renew_leases(call_ids, worker_id=worker_id, until=until)
-
-    async def finish_call(self, ended: CallEnded) -> None:
-        await self._control.finish_call(ended)
-        self._tell([ended])
-
-    async def aclose(self) -> None:
-        await self._control.aclose()
-
-    def _tell(self, facts: Sequence[Fact]) -> None:
-        for fact in facts if self._watch else ():
-            assert self._watch is not None
-            self._watch(fact)

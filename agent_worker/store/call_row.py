@@ -7,10 +7,21 @@ from datetime import datetime
 from typing import Any
 
 from agent_worker.domain.call import CallStatus, Direction, final_status
-from agent_worker.domain.fact import CallAnswered, CallEnded, CallOpened, CallPlanned, Fact
+from agent_worker.domain.fact import (
+    CallAnswered,
+    CallEnded,
+    CallOpened,
+    CallPlanned,
+    EventOccurred,
+    Fact,
+    RecordingChanged,
+    UsageCounted,
+)
 
 PROVISIONAL = -1
 """Sequence number of facts that no journal holds: the sweeper's verdict on a call it heard no more of."""
+
+CAMPAIGN_CHARS = 200
 
 _PLANNED_FIELDS = {"agent_id", "language", "pipeline_config", "provenance", "metadata"}
 _ENDED_FIELDS = {"disconnection_reason", "failure_cause", "sip_status_code", "sip_status", "structured_data"}
@@ -55,6 +66,7 @@ def changed_call(row: Mapping[str, Any], facts: Sequence[Fact]) -> dict[str, Any
                 after |= _opened(fact)
             case CallPlanned():
                 after |= fact.model_dump(mode="json", include=_PLANNED_FIELDS)
+                after["campaign_id"] = campaign_of(fact.metadata)
             case CallAnswered():
                 after["answered_at"] = min(after["answered_at"] or fact.at, fact.at)
             case CallEnded() if _is_better_end(after["ended_by"], fact):
@@ -65,6 +77,28 @@ def changed_call(row: Mapping[str, Any], facts: Sequence[Fact]) -> dict[str, Any
     after["updated_at"] = max([row["updated_at"], *(fact.at for fact in facts)])
     after |= _derived(after)
     return {name: value for name, value in after.items() if value != row[name]}
+
+
+def campaign_of(metadata: Mapping[str, Any]) -> str | None:
+    """Return the campaign a call's metadata names, by which calls are listed."""
+    named = metadata.get("campaignId") or metadata.get("campaign_id")
+    return str(named)[:CAMPAIGN_CHARS] if isinstance(named, str | int) and named else None
+
+
+def without_words(facts: Sequence[Fact]) -> list[Fact]:
+    """Return what of these facts a purged call may still be told: nothing anybody said, and no numbers."""
+    kept: list[Fact] = []
+    for fact in facts:
+        match fact:
+            case EventOccurred():
+                kept.append(fact.model_copy(update={"payload": {}}))
+            case CallEnded():
+                kept.append(fact.model_copy(update={"structured_data": {}}))
+            case CallAnswered() | UsageCounted() | RecordingChanged():
+                kept.append(fact)
+            case _:
+                pass
+    return kept
 
 
 def _opened(fact: CallOpened) -> dict[str, Any]:

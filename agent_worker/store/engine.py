@@ -17,6 +17,15 @@ from agent_worker.errors import ControlPlaneError, SettingsError
 BUSY_SECONDS = 5.0
 """How long a write waits for SQLite's one write lock, and anybody for PostgreSQL to answer."""
 
+_POSTGRESQL_PATIENCE = {
+    "connect_timeout": round(BUSY_SECONDS),
+    # a host that vanishes is noticed within 25 s, whether we wait for it to take a request or to answer one
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
 _WRITES = "agent_worker_writes"
 
 
@@ -52,6 +61,17 @@ def sqlite_file(url: URL) -> Path | None:
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None
     return Path(url.database)
+
+
+def set_up_postgresql(engine: Engine) -> None:
+    """Give every connection our patience: a lock that somebody keeps is an error to try again, not a wait for ever."""
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"SET lock_timeout = {round(BUSY_SECONDS * 1000)}")
+        cursor.close()
+        connection.commit()
 
 
 def set_up_sqlite(engine: Engine) -> None:
@@ -104,8 +124,9 @@ class Database:
         self.url = database_url(url)
         options: dict[str, Any] = {"pool_timeout": BUSY_SECONDS}
         file = sqlite_file(self.url)
-        if self.url.get_backend_name() == "postgresql":
-            options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": round(BUSY_SECONDS)}}
+        postgresql = self.url.get_backend_name() == "postgresql"
+        if postgresql:
+            options |= {"pool_pre_ping": True, "connect_args": _POSTGRESQL_PATIENCE}
         try:
             self._engine = create_async_engine(self.url, **options)
         except (ModuleNotFoundError, NoSuchModuleError) as error:
@@ -116,6 +137,8 @@ class Database:
             ) from error
         if file is not None:
             set_up_sqlite(self._engine.sync_engine)
+        if postgresql:
+            set_up_postgresql(self._engine.sync_engine)
         self._writer = self._engine.execution_options(**{_WRITES: True})
 
     @asynccontextmanager

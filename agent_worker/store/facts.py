@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import (
     EventOccurred,
     Fact,
@@ -24,7 +25,8 @@ from agent_worker.domain.fact import (
     UsageLine,
 )
 from agent_worker.store import tables
-from agent_worker.store.call_row import changed_call, first_row, sequence_of
+from agent_worker.store.call_row import changed_call, first_row, sequence_of, without_words
+from agent_worker.store.call_search import index_call
 from agent_worker.store.upsert import insert, insert_new, insert_or_replace, storable
 
 MICROSECOND = timedelta(microseconds=1)
@@ -38,11 +40,13 @@ class Applied:
         calls: calls whose rows changed, so that a report made of them is out of date.
         ended: calls that were over for the first time, or whose end is now known better.
         events: events that were not known before, in order.
+        recordings: calls whose recording stands elsewhere than before.
     """
 
     calls: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     events: list[EventOccurred] = field(default_factory=list)
+    recordings: set[str] = field(default_factory=set)
 
 
 async def apply_facts(
@@ -78,6 +82,9 @@ async def _apply_to_call(
     applied: Applied,
 ) -> None:
     row, is_new = await _locked_row(connection, call_id, facts, organization_id, lease_until)
+    is_purged = row["purged_at"] is not None
+    if is_purged:
+        facts = without_words(facts)
     changes = changed_call(row, facts)
     if "created_at" in changes:
         changes["created_at"] = await _free_moment(connection, row, changes)
@@ -85,16 +92,24 @@ async def _apply_to_call(
     if usage is not None:
         changes["usage_sequence"] = sequence_of(usage)
         await _replace_usage(connection, call_id, usage.lines)
-    if changes:
-        values = {name: storable(value) for name, value in changes.items()}
-        await connection.execute(tables.calls.update().where(tables.calls.c.id == call_id).values(values))
-    new_events = await insert_new(connection, tables.events, _event_rows(facts))
+    new_events = await insert_new(connection, tables.events, await _event_rows(connection, call_id, facts))
     written = await insert_or_replace(
         connection, tables.transcript_entries, _transcript_rows(facts), newer_by="sequence"
     )
-    written += await insert_or_replace(connection, tables.recordings, _recording_rows(facts), newer_by="sequence")
-    applied.events += [fact for fact in facts if isinstance(fact, EventOccurred) and fact.id in new_events]
-    if is_new or changes or written or new_events:
+    if await insert_or_replace(connection, tables.recordings, _recording_rows(facts), newer_by="sequence"):
+        written += 1
+        applied.recordings.add(call_id)
+    if not is_purged:
+        applied.events += [fact for fact in facts if isinstance(fact, EventOccurred) and fact.id in new_events]
+    if changes or written or new_events:
+        changes["revision"] = row["revision"] + 1
+        values = {name: storable(value) for name, value in changes.items()}
+        await connection.execute(tables.calls.update().where(tables.calls.c.id == call_id).values(values))
+    if is_new or changes.keys() & _SEARCHED:
+        await index_call(connection, call_id)
+    if is_purged:  # nobody is told any more, and no report is made
+        return
+    if is_new or changes:
         applied.calls.add(call_id)
     if "ended_by" in changes:
         applied.ended.add(call_id)
@@ -156,16 +171,23 @@ async def _replace_usage(connection: AsyncConnection, call_id: str, lines: list[
         )
 
 
-def _event_rows(facts: list[Fact]) -> list[dict[str, Any]]:
+async def _event_rows(connection: AsyncConnection, call_id: str, facts: list[Fact]) -> list[dict[str, Any]]:
+    happened = [fact for fact in {fact.id: fact for fact in facts}.values() if isinstance(fact, EventOccurred)]
+    if not happened:
+        return []
+    # `created_at` is when an event came to be known here, whenever it happened: who follows a call by it misses
+    # none that comes late. It only grows within a call, whatever the clocks of several control planes say.
+    stored = tables.events.c
+    last: datetime | None = await connection.scalar(select(func.max(stored.created_at)).where(stored.call_id == call_id))
+    now = utc_now() if last is None else max(utc_now(), last + MICROSECOND)
     return [
         {
             **fact.model_dump(include=_EVENT_FIELDS),
             "occurred_at": fact.at,
-            "created_at": fact.at,
+            "created_at": now + place * MICROSECOND,
             "sequence": sequence_of(fact),
         }
-        for fact in {fact.id: fact for fact in facts}.values()
-        if isinstance(fact, EventOccurred)
+        for place, fact in enumerate(happened)
     ]
 
 
@@ -188,6 +210,7 @@ def _recording_rows(facts: list[Fact]) -> list[dict[str, Any]]:
     ]
 
 
+_SEARCHED = {"created_at", "caller_number", "dialed_number"}
 _EVENT_FIELDS = {
     "id",
     "call_id",

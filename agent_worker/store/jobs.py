@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.store.tables import jobs
@@ -29,6 +29,7 @@ class Job:
     Attributes:
         attempts: claims so far, this one included.
         due_at: when the claim runs out.
+        claimed_at: when it was claimed.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Job:
     payload: Mapping[str, Any]
     attempts: int
     due_at: datetime
+    claimed_at: datetime
 
 
 async def enqueue(
@@ -117,7 +119,20 @@ async def claim(
     claimed = {"attempts": table.attempts + 1, "due_at": until, "claimed_by": by, "updated_at": now}
     await connection.execute(update(jobs).where(table.id.in_(ids)).values(claimed))
     rows = (await connection.execute(select(jobs).where(table.id.in_(ids)).order_by(table.created_at))).mappings()
-    return [Job(r["id"], r["kind"], r["call_id"], r["payload"], r["attempts"], r["due_at"]) for r in rows]
+    return [Job(r["id"], r["kind"], r["call_id"], r["payload"], r["attempts"], r["due_at"], now) for r in rows]
+
+
+async def waiting(connection: AsyncConnection, kind: str, *, host: str) -> bool:
+    """Return whether this host has a job of this kind to do or to finish."""
+    table = jobs.c
+    query = select(exists().where(table.status == PENDING, table.kind == kind, table.host == host))
+    return bool(await connection.scalar(query))
+
+
+async def is_pending(connection: AsyncConnection, kind: str, about: str) -> bool:
+    """Return whether this job waits or is being done."""
+    query = select(exists().where(jobs.c.id == f"{kind}:{about}", jobs.c.status == PENDING))
+    return bool(await connection.scalar(query))
 
 
 async def renew(connection: AsyncConnection, job: Job, *, by: str, until: datetime) -> bool:
@@ -129,6 +144,16 @@ async def renew(connection: AsyncConnection, job: Job, *, by: str, until: dateti
 async def finish(connection: AsyncConnection, job: Job, *, by: str) -> bool:
     """Delete a job that is done; returns False where it is somebody else's by now, or was started anew."""
     return (await connection.execute(delete(jobs).where(*_mine(job, by)))).rowcount == 1
+
+
+async def finish_with(connection: AsyncConnection, job: Job) -> bool:
+    """Delete a job in the transaction that writes its result, so that the result is written once.
+
+    Returns:
+        False where the claim ran out and somebody else has it, or it was started anew: the result is then not wanted.
+    """
+    mine = jobs.c.id == job.id, jobs.c.attempts == job.attempts, jobs.c.updated_at == job.claimed_at
+    return (await connection.execute(delete(jobs).where(*mine))).rowcount == 1
 
 
 async def put_off(connection: AsyncConnection, job: Job, *, by: str, due_at: datetime, error: str) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Collection
+import secrets
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.store.tables import api_keys
 
 Record = dict[str, Any]
+
+_ONE_AT_A_TIME = 7_308_604_757  # any number, the same in all our processes, and not that of the migrations
 
 
 async def save_key(
@@ -27,7 +29,7 @@ async def save_key(
     now: datetime,
 ) -> str:
     """Write a key and return its id."""
-    key_id = f"key_{uuid.uuid4().hex}"
+    key_id = f"key_{secrets.token_hex(8)}"
     row = {
         "id": key_id,
         "organization_id": organization_id,
@@ -62,3 +64,17 @@ async def revoke_key(connection: AsyncConnection, organization_id: str, key_id: 
         table.organization_id == organization_id, table.id == key_id, table.revoked_at.is_(None)
     )
     return (await connection.execute(query.values(revoked_at=now))).rowcount == 1
+
+
+async def lock_first_key(connection: AsyncConnection, organization_id: str) -> bool:
+    """Return whether the organization never had a key; nobody else makes one before this transaction ends."""
+    if connection.dialect.name == "postgresql":  # where a transaction that writes has not the database to itself
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
+    query = select(func.count()).select_from(api_keys).where(api_keys.c.organization_id == organization_id)
+    return (await connection.execute(query)).scalar_one() == 0
+
+
+async def note_uses(connection: AsyncConnection, used: Mapping[str, datetime]) -> None:
+    """Write when each of these keys was used last."""
+    for key_id, at in sorted(used.items()):
+        await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at))

@@ -12,10 +12,8 @@ from agent_worker.store import tables
 from agent_worker.store.columns import wire_time
 from agent_worker.store.tables import (
     calls,
-    deliveries,
     events,
     recordings,
-    reports,
     transcript_entries,
     transfers,
 )
@@ -30,6 +28,8 @@ async def call_detail(connection: AsyncConnection, call_id: str) -> Record | Non
     row = await _one(connection, calls, call_id, key="id")
     if row is None:
         return None
+    from agent_worker.store.reports import call_report  # which reads the transcript here
+
     recording = await _one(connection, recordings, call_id) or {}
     entries = await transcript(connection, call_id)
     return {
@@ -44,7 +44,7 @@ async def call_detail(connection: AsyncConnection, call_id: str) -> Record | Non
         "sip_status": row["sip_status"],
         "recording_duration_ms": recording.get("duration_ms"),
         "recording_resource_uri": f"/v1/calls/{call_id}/recording",
-        "report": await _report(connection, call_id, entries),
+        "report": await call_report(connection, call_id),
         "transfers": await call_transfers(connection, call_id),
         "transcript": {"entries": entries},
         "span_tree": {},
@@ -76,11 +76,6 @@ async def call_events(connection: AsyncConnection, call_id: str) -> list[Record]
         }
         for row in await _all(connection, query)
     ]
-
-
-async def call_report(connection: AsyncConnection, call_id: str) -> Record | None:
-    """Return the contract's CallReport, or None before there is one."""
-    return await _report(connection, call_id, await transcript(connection, call_id))
 
 
 async def call_recording(connection: AsyncConnection, call_id: str) -> Record | None:
@@ -215,33 +210,6 @@ def _summary(row: Record, recording_status: str | None) -> Record:
         "duration_seconds": row["duration_seconds"],
         "recording_status": recording_status,
     }
-
-
-async def _report(connection: AsyncConnection, call_id: str, entries: list[Record]) -> Record | None:
-    row = await _one(connection, reports, call_id)
-    if row is None:
-        return None
-    for name in ("created_at", "updated_at", "analysis_completed_at"):
-        row[name] = wire_time(row[name])
-    del row["call_id"]
-    query = (
-        select(deliveries)
-        .where(deliveries.c.call_id == call_id, deliveries.c.event == "call.report")
-        .order_by(deliveries.c.created_at, deliveries.c.id)
-    )
-    told = [
-        {
-            "endpointId": sent["endpoint_id"],
-            "deliveryId": sent["id"],
-            "eventId": sent["event_id"],
-            "delivered": sent["status"] == "succeeded",
-            "status": sent["http_status"],
-            "error": sent["error"],
-            "createdAt": wire_time(sent["created_at"]),
-        }
-        for sent in await _all(connection, query)
-    ]
-    return {"session_id": call_id, **row, "transcript": {"entries": entries}, "webhook_deliveries": told}
 
 
 async def _all(connection: AsyncConnection, query: Select[Any]) -> list[Record]:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Float,
     ForeignKey,
     Index,
@@ -33,6 +34,18 @@ metadata = MetaData(
 def _of_call(**options: Any) -> Column[Any]:
     return Column("call_id", ForeignKey("calls.id", ondelete="CASCADE"), nullable=False, **options)
 
+
+# What most lists are filtered by, in one number, so that every list is a few ranges of an index:
+# 4 x (0 in progress, 1 completed, 2 failed, 3 no answer, 4 busy) + 2 if outbound + 1 if done + 20 if deleted.
+FACET = (
+    "CASE status WHEN 'ended' THEN 4 WHEN 'failed' THEN "
+    "CASE disconnection_reason WHEN 'dial_no_answer' THEN 12 WHEN 'dial_busy' THEN 16 ELSE 8 END ELSE 0 END"
+    " + CASE WHEN direction = 'outbound' THEN 2 ELSE 0 END"
+    " + CASE WHEN done THEN 1 ELSE 0 END"
+    " + CASE WHEN deleted_at IS NULL THEN 0 ELSE 20 END"
+)
+UNPURGED = sql("purged_at IS NULL")
+READY = sql("status = 'ready'")
 
 calls = Table(
     "calls",
@@ -72,15 +85,35 @@ calls = Table(
     text("employee"),
     moment("deleted_at"),
     moment("purged_at"),
+    Column("revision", Integer, nullable=False, default=0, server_default="0"),  # grows with each change by facts
+    Column("facet", Integer, Computed(FACET)),
     # A cursor of the API is a time: no two calls of an organization may share it.
     UniqueConstraint("organization_id", "created_at"),
-    Index(None, "organization_id", "agent_id", "created_at"),
+    # Lists are merged from ranges of these: one for each facet that passes the filters (store/call_lists.py).
+    Index("ix_calls_listed", "organization_id", "facet", "created_at"),
+    Index("ix_calls_by_agent", "organization_id", "agent_id", "facet", "created_at"),
+    Index("ix_calls_by_campaign", "organization_id", "campaign_id", "facet", "created_at"),
+    Index("ix_calls_by_caller", "organization_id", "caller_number", "facet", "created_at"),
+    Index("ix_calls_by_dialed", "organization_id", "dialed_number", "facet", "created_at"),
+    Index("ix_calls_unpurged", "created_at", sqlite_where=UNPURGED, postgresql_where=UNPURGED),
+    Index(None, "room_name", "created_at"),
     Index(
         "ix_calls_live",
         "lease_until",
         sqlite_where=sql("ended_at IS NULL"),
         postgresql_where=sql("ended_at IS NULL"),
     ),
+)
+
+# The words a call is found by, normalised (store/call_search.py). The database's own index over them, FTS5 or GIN,
+# is made by the migration: it has no common description.
+call_search = Table(
+    "call_search",
+    metadata,
+    # microseconds of the call's `created_at`, or a little later: what is found comes in the order of calls
+    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("call_id", ForeignKey("calls.id", ondelete="CASCADE"), nullable=False, unique=True),
+    text("words", null=False),
 )
 
 events = Table(
@@ -145,6 +178,7 @@ recordings = Table(
     text("host"),  # whose disk `path` is on
     text("location"),  # key in the recording store, once it is there
     Column("size_bytes", BigInteger),
+    Index("ix_recordings_kept", "updated_at", sqlite_where=READY, postgresql_where=READY),
 )
 
 transfers = Table(
@@ -207,6 +241,7 @@ agents = Table(
     text("organization_id", null=False),
     text("name", null=False),
     json_object("config"),  # camelCase, the keys of an agent file
+    Column("tool_times", NullableJson),  # name -> [made, changed] of tools added or changed on their own
     Column("version", Integer, nullable=False, default=1),
     moment("created_at", null=False),
     moment("updated_at", null=False),
@@ -261,12 +296,14 @@ webhook_endpoints = Table(
     Index(None, "organization_id"),
 )
 
+OPEN = sql("status IN ('pending', 'delivering')")
+
 deliveries = Table(
     "deliveries",
     metadata,
     text("id", primary_key=True),
     text("event_id", null=False),
-    Column("endpoint_id", ForeignKey("webhook_endpoints.id"), nullable=False),
+    text("endpoint_id", null=False),  # a row's, or agent:<agent_id>:<hook>, which stands in the configuration
     text("organization_id", null=False),
     text("event", null=False),
     Column("call_id", ForeignKey("calls.id", ondelete="CASCADE")),
@@ -279,19 +316,16 @@ deliveries = Table(
     json_object("payload"),
     Column("durable", Boolean, nullable=False),  # retried until it expires; else one attempt
     moment("occurred_at", null=False),
-    moment("next_attempt_at"),
-    moment("claimed_until"),
+    moment("next_attempt_at"),  # while it is being delivered: when the claim runs out
     moment("expires_at", null=False),
     moment("delivered_at"),
-    moment("created_at", null=False),
+    moment("created_at", null=False),  # grows within a process: the order of a call's deliveries
     Index(None, "call_id", "created_at"),
     Index(None, "organization_id", "created_at"),
-    Index(
-        "ix_deliveries_due",
-        "next_attempt_at",
-        sqlite_where=sql("status IN ('pending', 'delivering')"),
-        postgresql_where=sql("status IN ('pending', 'delivering')"),
-    ),
+    Index(None, "organization_id", "endpoint_id", "created_at"),
+    Index(None, "event_id"),
+    Index("ix_deliveries_due", "endpoint_id", "next_attempt_at", sqlite_where=OPEN, postgresql_where=OPEN),
+    Index("ix_deliveries_lane", "endpoint_id", "call_id", "created_at", sqlite_where=OPEN, postgresql_where=OPEN),
 )
 
 attempts = Table(
@@ -303,7 +337,6 @@ attempts = Table(
     text("trigger", null=False),  # automatic or manual
     text("request_url", null=False),
     json_object("request_headers"),
-    text("request_body", null=False),
     Column("response_status", Integer),
     text("response_body"),
     Column("response_truncated", Boolean, nullable=False, default=False),

@@ -45,6 +45,7 @@ async def insert_or_replace(
     replaced = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
     newer = None if newer_by is None else func.coalesce(table.c[newer_by], -1) < statement.excluded[newer_by]
     upsert = statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=newer)
+    upsert = upsert.execution_options(preserve_rowcount=True)  # else PostgreSQL's count of an INSERT is -1
     written = 0
     for row in rows:
         written += (await connection.execute(upsert, _filled(table, [row]))).rowcount

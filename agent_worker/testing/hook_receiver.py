@@ -69,11 +69,12 @@ class HookReceiver:
     Args:
         secret: what requests should be signed with: `whsec_…`, or plain text.
         tls: the server's certificate; without it the receiver speaks plain http.
+        port: to listen on; any free one where not given.
     """
 
-    def __init__(self, *, secret: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, secret: str | None = None, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.requests: list[HookRequest] = []
-        self.port = 0
+        self.port = port
         self._tls = tls
         self._webhook = None if secret is None else Webhook(secret if secret.startswith("whsec_") else secret.encode())
         self._answers: dict[str, _Answer] = {}
@@ -137,7 +138,7 @@ class HookReceiver:
         app.router.add_route("*", "/{path:.*}", self._take)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handle_signals=False)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1_024, ssl_context=self._tls)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1_024, ssl_context=self._tls)
         await site.start()
         self.port = int(self._runner.addresses[0][1])
         return self

@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_worker.store.tables import deliveries, webhook_endpoints
+from agent_worker.store.tables import deliveries
 from agent_worker.store.upsert import insert_new, storable
-from agent_worker.webhooks.payloads import (
-    CONTROL_EVENTS,
-    DURABLE_EVENTS,
-    STATUS_EVENTS,
-    call_report_payload,
-    call_status_payload,
-    control_event_payload,
-    metadata_only,
-)
+from agent_worker.webhooks.payloads import DURABLE_EVENTS, metadata_only
 
 EXPIRY = timedelta(hours=72)
+"""How long a durable delivery is tried."""
+
+ONE_SHOT_EXPIRY = timedelta(hours=1)
+"""How long one that gets a single attempt waits for it: afterwards nobody wants to know."""
+
+METADATA_ONLY = "metadata_only"
 
 Record = Mapping[str, Any]
 
 
-async def endpoints_of(connection: AsyncConnection, organization_id: str) -> list[dict[str, Any]]:
-    """Return the organization's webhook endpoints, by column, oldest first."""
-    table = webhook_endpoints.c
-    query = (
-        select(webhook_endpoints)
-        .where(table.organization_id == organization_id, table.deleted_at.is_(None))
-        .order_by(table.created_at, table.id)
-    )
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+@dataclass(frozen=True)
+class Recipient:
+    """Whom a delivery goes to: an endpoint of the workspace, or a hook of an agent's."""
+
+    endpoint_id: str
+    content_mode: str = "full"
+
+
+@dataclass(frozen=True)
+class Told:
+    """One thing to tell.
+
+    Attributes:
+        event: its name, as endpoints subscribe to it.
+        event_id: the same thing told twice has the same one, and is one delivery to each recipient.
+        not_before: it is held back until then, so that it can still become better.
+    """
+
+    event: str
+    event_id: str
+    payload: Record
+    occurred_at: datetime
+    not_before: datetime | None = None
 
 
 def is_subscribed(endpoint: Record, event: str, *, agent_id: str | None, tags: Record) -> bool:
@@ -47,88 +59,68 @@ def is_subscribed(endpoint: Record, event: str, *, agent_id: str | None, tags: R
     return all(tags.get(name) == value for name, value in endpoint["filter_tags"].items())
 
 
-async def enqueue_events(
-    connection: AsyncConnection,
-    call: Record,
-    events: Sequence[Record],
-    endpoints: Sequence[Record],
-    now: datetime,
-) -> None:
-    """Write deliveries for events of a call that were not known before: `call.status`, and by their own name.
+def tags_of(call: Record) -> dict[str, Any]:
+    """Return the call's `webhookTags`."""
+    tags = call["metadata"].get("webhookTags")
+    return dict(tags) if isinstance(tags, Mapping) else {}
+
+
+def event_id_of(*parts: str) -> str:
+    """Return the id of something that happened once, named by these parts."""
+    return "evt_" + _digest(*parts)
+
+
+def delivery_rows(call: Record, told: Told, recipients: Iterable[Recipient], now: datetime) -> list[dict[str, Any]]:
+    """Return a row for each recipient.
 
     Args:
-        call: the call's row, by column, with the metadata that is told.
-        events: in the contract's shape.
+        now: when they are written; later deliveries of the call need a later time, for they follow in this order.
     """
-    rows = []
-    for event in events:
-        if event["event_type"] in STATUS_EVENTS:
-            payload = call_status_payload(event, call)
-            rows += _rows(endpoints, call, "call.status", event["id"], payload, now)
-        if event["event_type"] in CONTROL_EVENTS:
-            payload = control_event_payload(event, call)
-            rows += _rows(endpoints, call, event["event_type"], event["id"], payload, now)
-    await insert_new(connection, deliveries, rows)
-
-
-async def enqueue_report(
-    connection: AsyncConnection, call: Record, report: Record, endpoints: Sequence[Record], now: datetime
-) -> None:
-    """Write deliveries of `call.report` for an end of a call; the same end is told once."""
-    await insert_new(connection, deliveries, _report_rows(call, report, endpoints, now))
-
-
-async def refresh_report(
-    connection: AsyncConnection, call: Record, report: Record, endpoints: Sequence[Record], now: datetime
-) -> None:
-    """Give deliveries of `call.report` that nobody has been sent yet the report as it is now."""
-    table = deliveries.c
-    for row in _report_rows(call, report, endpoints, now):
-        await connection.execute(
-            deliveries.update()
-            .where(table.id == row["id"], table.status == "pending", table.attempt_count == 0)
-            .values(payload=storable(row["payload"]))
-        )
-
-
-def _report_rows(call: Record, report: Record, endpoints: Sequence[Record], now: datetime) -> list[dict[str, Any]]:
-    event_id = "evt_" + _digest(call["ended_by"], "call.report")
-    # the report was made when the call ended, and says so itself, in wire form
-    payload = call_report_payload(report, call, event_id=event_id, occurred_at=report["created_at"])
-    return _rows(endpoints, call, "call.report", event_id, payload, now)
-
-
-def _rows(
-    endpoints: Sequence[Record], call: Record, event: str, event_id: str, payload: Record, now: datetime
-) -> list[dict[str, Any]]:
-    tags = _tags(call)
+    durable = told.event in DURABLE_EVENTS
     return [
         {
-            "id": "dlv_" + _digest(endpoint["id"], event, event_id),
-            "event_id": event_id,
-            "endpoint_id": endpoint["id"],
+            "id": "dlv_" + _digest(recipient.endpoint_id, told.event, told.event_id),
+            "event_id": told.event_id,
+            "endpoint_id": recipient.endpoint_id,
             "organization_id": call["organization_id"],
-            "event": event,
+            "event": told.event,
             "call_id": call["id"],
             "agent_id": call["agent_id"],
-            "webhook_tags": tags,
+            "webhook_tags": tags_of(call),
             "status": "pending",
             "attempt_count": 0,
-            "payload": metadata_only(payload) if endpoint["content_mode"] == "metadata_only" else payload,
-            "durable": event in DURABLE_EVENTS,
-            "occurred_at": now,
-            "next_attempt_at": now,
-            "expires_at": now + EXPIRY,
+            "payload": metadata_only(told.payload) if recipient.content_mode == METADATA_ONLY else dict(told.payload),
+            "durable": durable,
+            "occurred_at": told.occurred_at,
+            "next_attempt_at": told.not_before or now,
+            "expires_at": now + (EXPIRY if durable else ONE_SHOT_EXPIRY),
             "created_at": now,
         }
-        for endpoint in endpoints
-        if is_subscribed(endpoint, event, agent_id=call["agent_id"], tags=tags)
+        for recipient in recipients
     ]
 
 
-def _tags(call: Record) -> dict[str, Any]:
-    tags = call["metadata"].get("webhookTags")
-    return dict(tags) if isinstance(tags, Mapping) else {}
+async def write(connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+    """Write the deliveries that are not there yet."""
+    await insert_new(connection, deliveries, rows)
+
+
+async def rewrite(connection: AsyncConnection, rows: list[dict[str, Any]], *, release: bool) -> None:
+    """Give deliveries that nobody has been sent yet the payload as it is now.
+
+    Args:
+        release: send those at once that were held back.
+    """
+    table = deliveries.c
+    for row in rows:
+        values = {"payload": storable(row["payload"])}
+        if release:
+            values["next_attempt_at"] = row["next_attempt_at"]
+        await connection.execute(
+            deliveries.update()
+            .where(table.id == row["id"], table.status == "pending", table.attempt_count == 0)
+            .values(values)
+        )
 
 
 def _digest(*parts: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+
+from agent_worker.store.columns import wire_time
 
 STATUS_EVENTS = frozenset(
     {
@@ -54,9 +57,29 @@ _CONTENT = frozenset(
         "custom_data",
         "artifacts",
         "scheduled_callback",
+        "customer_name",
+        "customer_request",
+        "score_reason",
         "recording_url",
         "payload",
     }
+)
+
+_ANALYSED = (
+    "summary",
+    "outcome",
+    "structured_data",
+    "custom_data",
+    "customer_name",
+    "customer_request",
+    "general_success",
+    "final_score",
+    "score_reason",
+    "scheduled_callback",
+    "analysis_status",
+    "analysis_provider",
+    "analysis_model",
+    "analysis_completed_at",
 )
 
 Payload = dict[str, Any]
@@ -72,7 +95,7 @@ def call_report_payload(
         call: the call's `id`, `agent_id`, `status`, `direction`, `duration_seconds`.
         occurred_at: when the call ended, in wire form.
     """
-    told = {name: value for name, value in report.items() if name != "webhook_deliveries"}
+    told = {name: value for name, value in report.items() if not name.startswith(("webhook_", "post_call_webhook"))}
     return {
         "type": "call.report",
         "event_id": event_id,
@@ -83,6 +106,43 @@ def call_report_payload(
         "duration_seconds": call["duration_seconds"],
         "occurred_at": occurred_at,
         **told,
+    }
+
+
+def call_analysis_payload(report: Mapping[str, Any], call: Mapping[str, Any], *, event_id: str) -> Payload:
+    """Return the body of `call.analysis`: what the analysis found, without transcript, cost or recording.
+
+    Args:
+        report: the contract's CallReport, analysed.
+        call: as for `call_report_payload`, and `organization_id`, `metadata`.
+    """
+    return {
+        "type": "call.analysis",
+        **_of_call(call, event_id, report["analysis_completed_at"]),
+        **{name: report[name] for name in _ANALYSED if name in report},
+    }
+
+
+def call_recording_payload(
+    recording: Mapping[str, Any],
+    call: Mapping[str, Any],
+    *,
+    event_id: str,
+    recording_url: str | None,
+    at: datetime,
+) -> Payload:
+    """Return the body of `call.recording`: where the recording is, or that there is none.
+
+    Args:
+        recording: its `status`, `ready` or `failed`, and `duration_ms`.
+        at: when that came to be known.
+    """
+    return {
+        "type": "call.recording",
+        **_of_call(call, event_id, wire_time(at)),
+        "recording_status": recording["status"],
+        "recording_url": recording_url,
+        "recording_duration_ms": recording["duration_ms"],
     }
 
 
@@ -109,6 +169,21 @@ def control_event_payload(event: Mapping[str, Any], call: Mapping[str, Any]) -> 
 def metadata_only(payload: Mapping[str, Any]) -> Payload:
     """Return the payload without what was said, collected or recorded (an endpoint's `contentMode`)."""
     return {name: value for name, value in payload.items() if name not in _CONTENT}
+
+
+def _of_call(call: Mapping[str, Any], event_id: str, occurred_at: str | None) -> Payload:
+    return {
+        "event_id": event_id,
+        "call_id": call["id"],
+        "session_id": call["id"],
+        "organization_id": call["organization_id"],
+        "agent_id": call["agent_id"],
+        "status": call["status"],
+        "direction": call["direction"],
+        "duration_seconds": call["duration_seconds"],
+        "occurred_at": occurred_at,
+        "metadata": call["metadata"],
+    }
 
 
 def _event_of_call(event: Mapping[str, Any], call: Mapping[str, Any]) -> Payload:

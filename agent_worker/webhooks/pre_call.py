@@ -12,7 +12,7 @@ from agent_worker.domain.lifecycle_hook import DEFAULT_PRE_CALL_TIMEOUT_MS, Life
 from agent_worker.egress.client import EgressClient, Reply
 from agent_worker.errors import EgressError, SettingsError
 from agent_worker.webhooks.pre_call_reply import NotUsable, read_reply
-from agent_worker.webhooks.signing import WebhookSigner, body_of, secret_value
+from agent_worker.webhooks.signing import WebhookSigner, body_of, required_value, sent_headers
 
 Failure = Literal[
     "timeout",
@@ -159,29 +159,20 @@ async def ask(
 def _request(
     hook: LifecycleHook, payload: Mapping[str, Any], secret: str, env: Mapping[str, str]
 ) -> tuple[bytes, dict[str, str]]:
-    key = _secret(hook.secret, "the webhook's secret", env) if hook.secret else secret
-    headers = {name.lower(): value for name, value in hook.headers.items()}
-    for header in hook.auth_headers:
-        headers[header.name.lower()] = _secret(header.value or "", f"the auth header {header.name}", env)
     try:
         body = body_of(payload)
     except (TypeError, ValueError, RecursionError) as error:
         raise _Unasked("payload", "What is known of the call cannot be written as JSON.") from error
     try:
+        key = required_value(hook.secret, "the webhook's secret", env) if hook.secret else secret
+        headers = {name.lower(): value for name, value in hook.headers.items()}
+        for header in hook.auth_headers:
+            value = required_value(header.value or "", f"the auth header {header.name}", env)
+            headers[header.name.lower()] = value
         signed = WebhookSigner(key).headers(f"msg_{payload['call_id']}_pre_call", body, utc_now())
     except SettingsError as error:
         raise _Unasked("secret_missing", str(error)) from error
-    # no configured header passes for one of ours: what a receiver trusts is signed
-    own = {name: value for name, value in headers.items() if not name.startswith("webhook-")}
-    return body, own | signed
-
-
-def _secret(written: str, what: str, env: Mapping[str, str]) -> str:
-    value = secret_value(written, env)
-    if not value:
-        where = f" ({written[:200]} is not set)" if written.startswith("env:") else ""
-        raise _Unasked("secret_missing", f"There is no value for {what}{where}.")
-    return value
+    return body, sent_headers(headers, signed)
 
 
 def _status_sentence(reply: Reply) -> str:

@@ -23,14 +23,17 @@ SECRET_FILE = "webhook-secret"
 
 
 class WebhookSigner:
-    """Signs bodies with one secret.
+    """Signs bodies, with every secret it is given: a receiver accepts what any of its own secrets verifies.
+
+    Args:
+        secrets: each one secret, or several `whsec_…` separated by spaces, the newest first.
 
     Raises:
-        SettingsError: the secret is empty, or starts with `whsec_` and is not base64 after it.
+        SettingsError: a secret is empty, or starts with `whsec_` and is not base64 after it.
     """
 
-    def __init__(self, secret: str) -> None:
-        self._webhook = Webhook(_key(secret))
+    def __init__(self, *secrets: str) -> None:
+        self._webhooks = [Webhook(_key(one)) for written in secrets for one in each_secret(written)]
 
     def headers(self, delivery_id: str, body: bytes, at: datetime) -> dict[str, str]:
         """Return the three headers of a webhook.
@@ -45,7 +48,7 @@ class WebhookSigner:
             "content-type": "application/json",
             "webhook-id": delivery_id,
             "webhook-timestamp": str(int(at.timestamp())),
-            "webhook-signature": self._webhook.sign(delivery_id, at, body.decode()),
+            "webhook-signature": " ".join(webhook.sign(delivery_id, at, body.decode()) for webhook in self._webhooks),
         }
 
 
@@ -60,6 +63,36 @@ def secret_value(written: str, env: Mapping[str, str]) -> str | None:
     return written if variable is None else env.get(variable, "").strip() or None
 
 
+def required_value(written: str, what: str, env: Mapping[str, str]) -> str:
+    """Return a secret as configured, or of `env:NAME` the variable's value.
+
+    Raises:
+        SettingsError: there is none; the sentence says of `what`.
+    """
+    value = secret_value(written, env)
+    if not value:
+        where = f" ({written[:200]} is not set)" if variable_of(written) is not None else ""
+        raise SettingsError("webhook_secret_missing", f"There is no value for {what}{where}.")
+    return value
+
+
+def sent_headers(configured: Mapping[str, str], signed: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a request: no configured one passes for one of ours, for what a receiver trusts is signed.
+
+    Args:
+        configured: by name in any case.
+        signed: what `WebhookSigner.headers` returns.
+    """
+    own = {name.lower(): value for name, value in configured.items()}
+    return {name: value for name, value in own.items() if not name.startswith("webhook-")} | dict(signed)
+
+
+def each_secret(written: str) -> list[str]:
+    """Return the secrets of a value that may hold several: `whsec_…` ones, separated by spaces, the newest first."""
+    parts = written.split()
+    return parts if len(parts) > 1 and all(part.startswith(PREFIX) for part in parts) else [written]
+
+
 def new_secret() -> str:
     """Return a fresh secret of 32 random bytes."""
     return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -67,6 +100,8 @@ def new_secret() -> str:
 
 def webhook_secret(settings: Settings) -> str:
     """Return the operator's secret, or the one in the data folder, made there (0600) at first use.
+
+    While it is rotated there are two, the new one first, separated by a space.
 
     Raises:
         SettingsError: the file can neither be read nor made.

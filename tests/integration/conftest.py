@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from agent_worker.egress.client import EgressClient
 from agent_worker.testing.hook_receiver import HookReceiver
+from tests.databases import KINDS, fresh_database
 from tests.integration.egress import LOOPBACK
 from tests.integration.shipping import Rig
 
 
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Run the test on a fresh database of each kind."""
+    with fresh_database(request.param, tmp_path) as url:
+        yield url
+
+
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    made = Rig(tmp_path)
+async def rig(tmp_path: Path, database_url: str) -> AsyncIterator[Rig]:
+    made = Rig(tmp_path, database_url)
     yield made
     await made.control.aclose()
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from agent_worker.api.auth import hash_of, new_key
+from agent_worker.api.backend import Streaming
+from agent_worker.api.server import address_of, listening, make_server
 from agent_worker.app import create_app
-from agent_worker.cli_serve import address_of, listening, make_server
 from agent_worker.control.catalog_keeper import CatalogKeeper
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.make import make_catalog, make_keeper
@@ -47,14 +48,15 @@ def serve_settings(folder: Path, *agents: Mapping[str, Any], **changes: Any) -> 
         "prompts_dir": prompts,
         "control_token": TOKEN,
         "api_port": 0,
+        "analysis": "off",  # no test asks a model by accident
     }
     return Settings(**(values | changes))
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
+async def serving(settings: Settings, *, streaming: Streaming | None = None) -> AsyncIterator[str]:
     """Run `serve` in this process, on a port of its own; yields its URL."""
-    server = make_server(create_app(settings))
+    server = make_server(create_app(settings, streaming=streaming))
     with listening(settings.api_host, settings.api_port) as bound:
         running = asyncio.create_task(server.serve(sockets=[bound]))
         try:

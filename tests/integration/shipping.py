@@ -24,8 +24,8 @@ from agent_worker.store import queries
 class Rig:
     """A journal folder, a control plane over a real database, and a shipper between them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings(data_dir=folder, lease_seconds=5)
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self.settings = Settings(data_dir=folder, database_url=database_url, lease_seconds=5)
         self.journals = self.settings.journal_dir
         self.journals.mkdir(parents=True)
         self.control = EmbeddedControlPlane(self.settings)

@@ -23,6 +23,7 @@ from agent_worker.errors import ControlPlaneError
 from agent_worker.settings import Settings
 from agent_worker.store import queries, tables
 from agent_worker.store.engine import Database
+from agent_worker.store.reports import call_report
 from tests.call_facts import CallStory, whole_call
 from tests.integration.test_store import control_on, databases
 
@@ -129,7 +130,7 @@ async def test_the_end_of_a_call_writes_its_deliveries_once(kind: str, tmp_path:
         await control.record(story.facts)
         assert await _deliveries(control) == first
         async with control.reading() as connection:
-            report = await queries.call_report(connection, "call-1")
+            report = await call_report(connection, "call-1")
     told = [(row["event"], row["endpoint_id"], row["durable"]) for row in first]
     assert sorted(told) == [
         ("call.answered", "wh_1", False),
@@ -206,7 +207,7 @@ async def test_prices_reach_the_report_and_a_broken_table_costs_no_report(tmp_pa
         async with control_on("sqlite", tmp_path / name, prices_file=prices) as control:
             await control.record(whole_call().facts)
             async with control.reading() as connection:
-                reports.append(await queries.call_report(connection, "call-1"))
+                reports.append(await call_report(connection, "call-1"))
         prices.write_text("deepgram: [\n")
     good, broken = reports
     assert good is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,11 +24,14 @@ from agent_worker.settings import Settings
 from agent_worker.store import queries, tables
 from agent_worker.testing.hook_receiver import HookReceiver
 from tests.call_facts import CallStory, whole_call
+from tests.databases import fresh_database, held
 from tests.integration.serving import DESK, OFFER, remote_to, serve_settings, serving
 from tests.integration.test_store import rows_of
 
 BUDGET = 4.0
-kinds = pytest.mark.parametrize("kind", ["embedded", "remote"])
+kinds = pytest.mark.parametrize(
+    "kind", ["embedded-sqlite", "embedded-postgresql", "remote-sqlite", "remote-postgresql"]
+)
 
 
 @dataclass
@@ -52,18 +54,20 @@ class Plane:
 
 @asynccontextmanager
 async def plane(kind: str, folder: Path, *agents: dict[str, Any], **changes: Any) -> AsyncIterator[Plane]:
-    settings = serve_settings(folder, *agents, **changes)
-    store = EmbeddedControlPlane(settings)
-    try:
-        if kind == "embedded":
-            control = EmbeddedControlPlane(settings, make_catalog(settings))
-            yield Plane(control, store, settings)
-            await control.aclose()
-        else:
-            async with serving(settings) as url, remote_to(url, folder) as worker:
-                yield Plane(worker.control, store, settings)
-    finally:
-        await store.aclose()
+    where, database = kind.split("-")
+    with fresh_database(database, folder) as database_url:
+        settings = serve_settings(folder, *agents, database_url=database_url, **changes)
+        store = EmbeddedControlPlane(settings)
+        try:
+            if where == "embedded":
+                control = EmbeddedControlPlane(settings, make_catalog(settings))
+                yield Plane(control, store, settings)
+                await control.aclose()
+            else:
+                async with serving(settings) as url, remote_to(url, folder) as worker:
+                    yield Plane(worker.control, store, settings)
+        finally:
+            await store.aclose()
 
 
 # --- open_call
@@ -107,7 +111,7 @@ async def test_both_give_the_same_answers(tmp_path: Path) -> None:
         OFFER.model_copy(update={"call_id": "call-2", "dialed_number": "+12015550100"}),
     ]
     answers = []
-    for kind in ("embedded", "remote"):
+    for kind in ("embedded-sqlite", "remote-sqlite"):
         (tmp_path / kind).mkdir()
         async with plane(kind, tmp_path / kind) as found:
             answers.append([await found.control.open_call(offer, budget_seconds=BUDGET) for offer in offers])
@@ -289,19 +293,16 @@ async def test_a_fact_that_cannot_be_stored_is_refused_for_good(kind: str, tmp_p
 
 @kinds
 async def test_a_locked_database_is_an_error_to_try_again(kind: str, tmp_path: Path) -> None:
-    """While somebody holds the file the error is retryable; afterwards the same facts apply."""
+    """While somebody holds the calls the error is retryable; afterwards the same facts apply."""
     async with plane(kind, tmp_path) as found:
         story = whole_call()
         await found.control.record(story.facts[:3])
-        holder = sqlite3.connect(found.settings.data_dir / "agent-worker.db", isolation_level=None)
-        holder.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ControlPlaneError) as error:
-            await found.control.record(story.facts)
-        assert error.value.retryable
-        plan = await found.control.open_call(OFFER, budget_seconds=BUDGET)
-        assert isinstance(plan, CallPlan)
-        holder.execute("COMMIT")
-        holder.close()
+        with held(found.settings.database):
+            with pytest.raises(ControlPlaneError) as error:
+                await found.control.record(story.facts)
+            assert error.value.retryable
+            plan = await found.control.open_call(OFFER, budget_seconds=BUDGET)
+            assert isinstance(plan, CallPlan)
         await found.control.record(story.facts)
         assert (await found.detail() or {})["status"] == "ended"
 

@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import logging
 import os
-import sqlite3
 
 import pytest
 
@@ -22,6 +21,7 @@ from agent_worker.domain.fact import (
 )
 from agent_worker.errors import ControlPlaneError
 from tests.call_facts import CallStory, whole_call
+from tests.databases import held
 from tests.integration.shipping import Rig, Unreliable, names
 
 
@@ -98,18 +98,15 @@ async def test_lines_that_are_no_facts_are_put_aside_once_and_never_logged(
 async def test_a_database_locked_for_seconds_loses_nothing(rig: Rig) -> None:
     """Calls that happen and end while somebody holds the database are all there once it is let go."""
     await rig.control.record([CallStory("earlier").opened()])
-    holder = sqlite3.connect(rig.settings.data_dir / "agent-worker.db", isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
     async with rig.shipping():
-        for number in range(3):
-            journal = Journal(rig.journals, f"call-{number}")
-            for fact in whole_call(f"call-{number}").facts:
-                os.write(journal._file, encode(fact))
-            journal.close()
-        await asyncio.sleep(6)  # longer than a write waits for the lock
-        assert len(list(rig.journals.iterdir())) == 3
-        holder.execute("COMMIT")
-        holder.close()
+        with held(rig.settings.database):
+            for number in range(3):
+                journal = Journal(rig.journals, f"call-{number}")
+                for fact in whole_call(f"call-{number}").facts:
+                    os.write(journal._file, encode(fact))
+                journal.close()
+            await asyncio.sleep(6)  # longer than a write waits for the lock
+            assert len(list(rig.journals.iterdir())) == 3
         for number in range(3):
             detail = await rig.ended(f"call-{number}")
             assert detail["status"] == "ended"

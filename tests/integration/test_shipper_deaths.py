@@ -53,7 +53,8 @@ time.sleep(600)
 
 @asynccontextmanager
 async def _live_writer(rig: Rig, root: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
-    recording = rig.settings.data_dir / "recording.ogg"
+    recording = rig.settings.recordings_dir.resolve() / "call-1.ogg"
+    recording.parent.mkdir()
     process = await asyncio.to_thread(
         subprocess.Popen,
         [sys.executable, "-c", WRITER, str(rig.journals), str(recording)],
@@ -120,14 +121,14 @@ from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.shipper import JournalShipper
 from agent_worker.settings import Settings
 
-async def main(folder):
-    settings = Settings(data_dir=Path(folder))
+async def main(folder, database_url):
+    settings = Settings(data_dir=Path(folder), database_url=database_url)
     control = EmbeddedControlPlane(settings)
     shipper = JournalShipper(settings.journal_dir, control, worker_id="w1", lease_seconds=5)
     shipper.start()
     await asyncio.sleep(600)
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
@@ -138,9 +139,8 @@ async def test_a_killed_shipper_is_replaced_without_loss_or_repetition(
     stories = [whole_call(f"call-{n}", start=START + timedelta(hours=n)) for n in range(40)]
     for story in stories:
         rig.write(story.facts, story.call_id)
-    process = await asyncio.to_thread(
-        subprocess.Popen, [sys.executable, "-c", SHIPPER, str(rig.settings.data_dir)], cwd=root
-    )
+    command = [sys.executable, "-c", SHIPPER, str(rig.settings.data_dir), rig.settings.database]
+    process = await asyncio.to_thread(subprocess.Popen, command, cwd=root)
     try:
         await until(lambda: len(names(rig.journals)) < 38)
     finally:

@@ -22,6 +22,7 @@ from agent_worker.errors import ControlPlaneError, SettingsError
 from agent_worker.settings import Settings
 from agent_worker.store import queries, tables
 from agent_worker.store.engine import Database
+from agent_worker.store.reports import call_report
 from tests.call_facts import START, CallStory, whole_call
 from tests.databases import fresh_database
 
@@ -97,7 +98,7 @@ async def test_the_official_client_reads_our_calls(tmp_path: Path) -> None:
         async with control.reading() as connection:
             detail = await queries.call_detail(connection, "call-1")
             events = await queries.call_events(connection, "call-1")
-            report = await queries.call_report(connection, "call-1")
+            report = await call_report(connection, "call-1")
     assert models.CallDetail.model_validate(detail).report.outcome == "message_taken"
     assert [models.CallEvent.model_validate(event).session_id for event in events] == ["call-1"] * 3
     assert models.CallReport.model_validate(report).cost_micro_usd == "0"
@@ -138,7 +139,12 @@ def test_order_and_repetition_change_nothing(tmp_path_factory: pytest.TempPathFa
         async with control_on("sqlite", tmp_path_factory.mktemp("db")) as control:
             for batch in deliveries:
                 await control.record(batch)
-            return await rows_of(control)
+            found = await rows_of(control)
+        found.pop("jobs")  # what is yet to be done about it
+        # when a row came to be known, and in how many steps, is about the delivery and not about the call
+        for name, column in (("events", "created_at"), ("calls", "revision")):
+            found[name] = [{**row, column: None} for row in found[name]]
+        return found
 
     assert asyncio.run(rows(batches)) == asyncio.run(rows([facts]))
 
@@ -164,12 +170,12 @@ async def test_a_late_fact_refreshes_the_report(kind: str, tmp_path: Path) -> No
         story.add(CallAnswered)
         await control.record([*story.facts, story.ended()])
         async with control.reading() as connection:
-            early = await queries.call_report(connection, "call-1")
+            early = await call_report(connection, "call-1")
         late = story.said(0, "user", "Hello?")
         usage = story.add(UsageCounted, lines=[UsageLine(provider="p", metric="tts_characters", quantity=5)])
         await control.record([late, usage])
         async with control.reading() as connection:
-            report = await queries.call_report(connection, "call-1")
+            report = await call_report(connection, "call-1")
     assert early is not None
     assert report is not None
     assert (early["outcome"], report["outcome"]) == ("abandoned", "completed")
@@ -191,7 +197,7 @@ async def test_an_analysed_report_is_left_alone(kind: str, tmp_path: Path) -> No
         await database.aclose()
         await control.record([story.said(0, "user", "Hello?")])
         async with control.reading() as connection:
-            report = await queries.call_report(connection, "call-1")
+            report = await call_report(connection, "call-1")
     assert report is not None
     assert report["summary"] == "Analysed."
     assert len(report["transcript"]["entries"]) == 1

@@ -144,6 +144,7 @@ async def test_a_saved_agent_is_one_row_with_the_keys_of_a_file(kind: str, tmp_p
             "organization_id": "org",
             "name": "front",
             "config": {"name": "front", "prompt": "front-desk", "maxDurationSeconds": 60},
+            "tool_times": None,
             "version": 2,
             "created_at": START,
             "updated_at": LATER,

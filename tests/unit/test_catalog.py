@@ -67,12 +67,11 @@ def test_agents_that_claim_the_same_name_or_number_are_told(tmp_path: Path) -> N
     ]
 
 
-def test_no_folder_and_no_agent_are_told(tmp_path: Path) -> None:
-    """Without a folder, or with an empty one, the sentence says what to do."""
+def test_no_folder_is_told_and_an_empty_one_is_no_mistake(tmp_path: Path) -> None:
+    """A folder that is not there may be a typo, and the sentence says so; agents may all be in the database."""
     with pytest.raises(ConfigErrors, match=r"There is no folder .*AGENT_WORKER_AGENTS_DIR"):
         AgentCatalog.load(tmp_path / "nowhere", tmp_path)
-    with pytest.raises(ConfigErrors, match="There is no agent file"):
-        AgentCatalog.load(tmp_path, tmp_path)
+    assert AgentCatalog.load(tmp_path, tmp_path).agents == {}
 
 
 def test_the_example_agents_are_right(root: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_worker.control.cost import cost_of
+from agent_worker.control.cost import cost_of, telephony_usage
 from agent_worker.control.prices import read_prices
+from agent_worker.domain.fact import UsageMetric
 from agent_worker.errors import ConfigError
 
 PRICES = {
@@ -56,6 +58,32 @@ def test_cached_tokens_are_not_paid_twice() -> None:
     uncached = cost_of(usage, only_input)
     assert uncached.micro_usd == "400"
     assert uncached.unpriced == []
+
+
+def test_what_is_part_of_the_product_is_free_and_priced() -> None:
+    """The embedded providers cost nothing, which is known; a price of the operator's stands above that."""
+    line = _line("embedded", "tts_characters", 100)
+    assert cost_of([line], {}).unpriced == []
+    assert cost_of([line], {"embedded": {"*": {"tts_characters": Decimal(2)}}}).micro_usd == "200"
+
+
+def test_the_line_is_used_from_pick_up_to_the_end() -> None:
+    """Seconds of telephony follow from the call itself, apart for each direction; a simulated line costs nothing."""
+    start = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+    row = {"direction": "outbound", "answered_at": start, "ended_at": start + timedelta(seconds=65), "metadata": {}}
+    (line,) = telephony_usage(row)
+    assert line == {"provider": "sip", "model": "outbound", "metric": "telephony_seconds", "quantity": 65.0}
+    prices = {"sip": {"outbound": {"telephony_seconds": Decimal(150)}, "inbound": {"telephony_seconds": Decimal(1)}}}
+    assert cost_of([line], prices).micro_usd == "9750"
+    for unused in ({"answered_at": None}, {"ended_at": None}, {"metadata": {"simulated": True}}):
+        assert telephony_usage(row | unused) == []
+
+
+def test_the_shipped_example_is_a_price_table() -> None:
+    """Every metric that calls count has a price in it, under the names providers have here."""
+    table = read_prices(Path(__file__).parents[2] / "deploy" / "prices.example.yaml")
+    metrics = {metric for models in table.values() for prices in models.values() for metric in prices}
+    assert metrics == set(get_args(UsageMetric)) - {"recording_seconds"}
 
 
 @given(st.lists(st.floats(0, 1e7, allow_nan=False), max_size=20))

@@ -28,6 +28,7 @@ def _row(**changes: Any) -> dict[str, Any]:
         "duration_seconds": 65,
         "structured_data": {},
         "metadata": {"customerId": "c1"},
+        "pipeline_config": {},
         **changes,
     }
 

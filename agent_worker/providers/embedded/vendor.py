@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent_worker.errors import ProviderError
 from agent_worker.providers.embedded.data_files import DEFAULT_MODEL, find_data_file
-from agent_worker.providers.vendor import BuildContext, Layer, Vendor
+from agent_worker.providers.vendor import BuildContext, Layer, ProviderLabel, Vendor
 
 if TYPE_CHECKING:
     from livekit.agents import llm, stt, tts
+
+    from agent_worker.providers.embedded.analyst import ScriptedAnalyst
 
 ENGINES = ("auto", "flite", "espeak-ng", "clips")
 
@@ -29,6 +31,13 @@ def make_llm(context: BuildContext) -> llm.LLM[Any]:
 
     model = context.model or DEFAULT_MODEL
     return ScriptedLLM(read_rules(find_data_file("rules", model)), model=model)
+
+
+def make_structured(context: BuildContext) -> ScriptedAnalyst:
+    """Build what answers questions about a conversation by rules."""
+    from agent_worker.providers.embedded.analyst import ScriptedAnalyst
+
+    return ScriptedAnalyst(ProviderLabel("embedded", context.model or DEFAULT_MODEL))
 
 
 def make_tts(context: BuildContext) -> tts.TTS[Any]:
@@ -87,6 +96,7 @@ VENDOR = Vendor(
     make_stt=make_stt,
     make_llm=make_llm,
     make_tts=make_tts,
+    make_structured=make_structured,
     needs_module=frozenset({"stt"}),
     model_problem=model_problem,
 )

@@ -1,4 +1,4 @@
-"""A stand-in for OpenAI's chat completions: streamed tokens and tool calls, chosen by rules."""
+"""A stand-in for OpenAI's chat completions: streamed tokens and tool calls, chosen by rules, and structured output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,13 @@ class OpenAIStandIn(StandIn):
     """`POST /v1/chat/completions` and `GET /v1/models`.
 
     First token `delay_ms` after the request, then one word every `token_ms`. The first rule that fits
-    answers; without one, `default_reply`.
+    answers; without one, `default_reply`. A request for structured output is answered by `form`.
+
+    Attributes:
+        form: what is answered to a schema: an object, text as it is, or None to refuse; by default a form of the
+            schema with the least in it.
+        statuses: answered first, one to each request, before any answer that is one.
+        knows_schemas: False for a server that answers 400 to `response_format`.
     """
 
     service = "openai"
@@ -56,6 +62,9 @@ class OpenAIStandIn(StandIn):
         self.requests: list[dict[str, Any]] = []
         """Bodies of the requests, in order."""
         self._number = 0
+        self.form: Callable[[Mapping[str, Any]], Mapping[str, Any] | str | None] = least_form
+        self.statuses: list[int] = []
+        self.knows_schemas = True
 
     @property
     def base_url(self) -> str:
@@ -95,6 +104,13 @@ class OpenAIStandIn(StandIn):
         messages = body.get("messages", [])
         said = next((_text(m) for m in reversed(messages) if m.get("role") == "user"), "")
         self.sightings.note(self.service, "request", connection, said, at=received)
+        if self.statuses:
+            return web.json_response({"error": {"message": "as told", "type": "error"}}, status=self.statuses.pop(0))
+        if "response_format" in body and not self.knows_schemas:
+            return web.json_response({"error": {"message": "unknown key: response_format"}}, status=400)
+        if "response_format" in body:
+            await asyncio.sleep(self.delay_ms / 1000)
+            return web.json_response(self._filled_in(connection, body))
         rule = self.choose(messages)
         tokens = re.findall(r"\s*\S+", rule.reply)
         usage = _usage(messages, tokens)
@@ -106,6 +122,14 @@ class OpenAIStandIn(StandIn):
         except ConnectionResetError:
             self.sightings.note(self.service, "cancelled", connection, said)
             raise
+
+    def _filled_in(self, connection: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        form = self.form(body["response_format"]["json_schema"]["schema"])
+        text = form if isinstance(form, str) else json.dumps(form)
+        said = _whole(connection, body, Rule("", reply=text), _usage(body["messages"], text.split()))
+        if form is None:
+            said["choices"][0]["message"] |= {"content": None, "refusal": "I cannot help with that."}
+        return said
 
     async def _stream(
         self,
@@ -148,6 +172,18 @@ class OpenAIStandIn(StandIn):
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("closed in the middle of an answer")
+
+
+def least_form(schema: Mapping[str, Any]) -> Any:
+    """Return a value of this JSON schema: null where it may be, the first choice, no items, a few words."""
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    if "null" in kinds:
+        return None
+    if "enum" in schema:
+        return schema["enum"][0]
+    if kinds[0] == "object":
+        return {key: least_form(inner) for key, inner in schema["properties"].items()}
+    return {"array": [], "boolean": False, "integer": 1, "number": 1.5, "string": "As told."}[kinds[0]]
 
 
 def _text(message: Mapping[str, Any]) -> str:

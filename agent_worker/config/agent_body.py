@@ -1,0 +1,340 @@
+"""An agent as requests write it: what a change keeps, what is wrong with it, and what of it nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent_worker.config.agent_checks import outbound_problems, template_problems
+from agent_worker.config.agent_files import contradictions
+from agent_worker.config.inactive import inactive_keys
+from agent_worker.config.numbers import E164
+from agent_worker.config.resolve import agent_layer, default_layer, resolve
+from agent_worker.config.yaml_file import Location, expectation, remedy_for_unknown
+from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.lifecycle_hook import variable_of
+from agent_worker.egress.policy import AddressPolicy
+from agent_worker.errors import ConfigError
+from agent_worker.prompting import prompt, read_prompts
+
+MOST_TOLD = 20
+"""Issues, and warnings, of one request that are told."""
+
+MOST_CHARS = 100
+"""Of a key that is told."""
+
+REQUIRED = ("name", "systemPrompt", "intent")
+"""What every agent has (contract 1.3): a change cannot clear it."""
+
+_NEVER_NULL = (*REQUIRED, "firstMessage")
+"""Of a new agent: the contract takes `""` for no first message, and null from a change only."""
+
+READ_ONLY = frozenset({"id", "organizationId", "createdAt", "updatedAt", "source", "warnings", "toolSecretNames"})
+"""What only answers have: a client that sends a row back means nothing by it."""
+
+_UNTOUCHED_BY_NULL = "extractionFields"
+"""The official client: null leaves the schema as it is, `[]` clears it."""
+
+_FREE = frozenset({"metadata", "variables", "providerOptions", "parameters", "config", "simulation"})
+"""Objects of the operator's own, in which null is a value."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is to be said of one place in a request; never with the value that stands there."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a configuration is held against besides its schema.
+
+    Attributes:
+        policy: where the agent's URLs may lead.
+        prompts_dir: where the files are that `prompt` names and templates include.
+        env: the environment, which secrets of rows that no request wrote may name.
+    """
+
+    policy: AddressPolicy
+    prompts_dir: Path
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class CheckedBody:
+    """What became of a request.
+
+    Attributes:
+        agent: the whole agent after it; None where there are issues.
+        issues: what is wrong.
+        warnings: what was left out, and what is kept and changes nothing yet.
+    """
+
+    agent: AgentConfig | None
+    issues: list[Remark] = field(default_factory=list)
+    warnings: list[Remark] = field(default_factory=list)
+
+
+def new_agent(body: Mapping[str, Any], rules: Rules) -> CheckedBody:
+    """Return the agent that a request makes; it must name itself, say what it is told, and in which language."""
+    body = {key: value for key, value in body.items() if key not in READ_ONLY}
+    missing = [Remark((key,), "is required") for key in REQUIRED if key not in body]
+    if "prompt" in body:
+        missing = [remark for remark in missing if remark.path != ("systemPrompt",)]
+    intent = body.get("intent")
+    if isinstance(intent, Mapping) and intent.get("language") is None:
+        missing.append(Remark(("intent", "language"), "is required"))
+    said = {key: value for key, value in body.items() if value is not None or key in _NEVER_NULL}
+    checked = _checked({**said, **_without_refs(said)}, said, rules)
+    return CheckedBody(None, [*missing, *checked.issues], checked.warnings) if missing else checked
+
+
+def changed_agent(stored: AgentConfig, body: Mapping[str, Any], rules: Rules) -> CheckedBody:
+    """Return the agent after a change: a key that is supplied is replaced, null clears it, others stay.
+
+    Webhooks, tools and tool secrets are replaced one by one, and a secret that is not supplied stays.
+    """
+    body = {key: value for key, value in body.items() if key not in READ_ONLY}
+    values = stored.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    replaced = _without_refs(body, values)
+    for key, value in body.items():
+        if value is not None or key in REQUIRED:
+            values[key] = replaced.get(key, value)
+        elif key == "firstMessage":
+            values[key] = ""  # as in a request and a webhook's reply: the caller speaks first
+        elif key != _UNTOUCHED_BY_NULL:
+            values.pop(key, None)
+    if "systemPrompt" in body and "prompt" not in body:
+        values.pop("prompt", None)
+    elif body.get("prompt") is not None and "systemPrompt" not in body:
+        values.pop("systemPrompt", None)
+    return _checked(values, body, rules)
+
+
+def with_tool(stored: AgentConfig, body: Mapping[str, Any], rules: Rules, *, name: str | None) -> CheckedBody:
+    """Return the agent with one tool more, or with one tool changed; remarks are on the tool alone.
+
+    Args:
+        name: the tool to change, None for a new one.
+    """
+    values = stored.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    tools: list[Any] = list(values.get("tools", []))
+    known = [tool["name"] for tool in tools]
+    index = known.index(name) if name is not None else len(tools)
+    body = {key: value for key, value in body.items() if key not in _TOOL_READ_ONLY}
+    before = dict(tools[index]) if name is not None else {}
+    if "source" in body:
+        before = {key: value for key, value in before.items() if key not in ("config", "executionMode")}
+    tools[index:] = [{**before, **_with_kept_source(before, body)}, *tools[index + 1 :]]
+    checked = _checked({**values, "tools": tools}, {"tools": [*[{}] * index, body]}, rules)
+
+    def of_this(remarks: Sequence[Remark]) -> list[Remark]:
+        own = [remark for remark in remarks if remark.path[:2] == ("tools", index) or remark.path == ("tools",)]
+        return [Remark(remark.path[2:], remark.message) for remark in own]
+
+    return CheckedBody(checked.agent, of_this(checked.issues), of_this(checked.warnings))
+
+
+_TOOL_READ_ONLY = frozenset({"id", "agentId", "createdAt", "updatedAt", "warnings"})
+
+
+def not_active(agent: AgentConfig) -> list[Remark]:
+    """Return what the agent says and nothing follows from yet."""
+    resolved = resolve([default_layer(), agent_layer(agent)])
+    found = inactive_keys(resolved.values, resolved.provenance).items()
+    return [Remark(_placed(key, agent), f"is kept and not active yet: {reason}") for key, reason in found]
+
+
+def _placed(dotted: str, agent: AgentConfig) -> tuple[str | int, ...]:
+    first, *rest = dotted.split(".")
+    if first != "tools" or not rest:
+        return (first, *rest)
+    names = [tool.name for tool in agent.tools]
+    return (first, names.index(rest[0]), *rest[1:])
+
+
+def _checked(values: Mapping[str, Any], supplied: Mapping[str, Any], rules: Rules) -> CheckedBody:
+    issues = list(_from_environment(supplied))
+    values = {
+        key: value if value is None or key in _FREE else _without_nulls(value) for key, value in values.items()
+    }
+    unknown, wrong = _held_against_the_schema(values)
+    if issues or wrong:
+        return CheckedBody(None, [*issues, *wrong][:MOST_TOLD], unknown)
+    agent = AgentConfig.model_validate(values, extra="ignore", by_alias=True, by_name=False)
+    request = _Request(agent)
+    found = [*_number_problems(request), *contradictions(request), *outbound_problems(request, rules.policy, rules.env)]
+    warned, prompted = [], _with_text(request, rules.prompts_dir)
+    if isinstance(prompted, _At):
+        found.append(prompted)
+    else:
+        told = list(template_problems(_Request(prompted), read_prompts(rules.prompts_dir)))
+        warned = [problem for problem in told if problem.code == "template_variable_undeclared"]
+        found += [problem for problem in told if problem not in warned]
+    # what an earlier request or another policy let in is no reason to refuse this one
+    issues = [remark for remark in map(_remark, found) if not remark.path or remark.path[0] in supplied]
+    return CheckedBody(
+        None if issues else agent,
+        issues[:MOST_TOLD],
+        [*unknown, *(_remark(problem) for problem in warned), *not_active(agent)][: 2 * MOST_TOLD],
+    )
+
+
+def _held_against_the_schema(values: Mapping[str, Any]) -> tuple[list[Remark], list[Remark]]:
+    """Return what the schema does not know, and what it does not allow."""
+    try:
+        AgentConfig.model_validate(values, by_alias=True, by_name=False)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    else:
+        return [], []
+    unknown: list[Remark] = []
+    wrong: list[Remark] = []
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            if len(unknown) < MOST_TOLD:
+                remedy = remedy_for_unknown(AgentConfig, (*detail["loc"][:-1], str(detail["loc"][-1])[:MOST_CHARS]))
+                message = f"is no key and was left out. {remedy}".strip()
+                unknown.append(Remark(_as_written(values, detail["loc"]), message))
+        elif len(wrong) < MOST_TOLD:
+            message = "is required" if detail["type"] == "missing" else expectation(detail)
+            wrong.append(Remark(_as_written(values, detail["loc"]), message))
+    return unknown, wrong
+
+
+def _as_written(values: Any, location: Location) -> tuple[str | int, ...]:
+    """Return a place as the request has it: without the names of variants, its keys cut short."""
+    path: list[str | int] = []
+    for position, part in enumerate(location):
+        inside = isinstance(values, list) if isinstance(part, int) else isinstance(values, Mapping) and part in values
+        if inside or position == len(location) - 1:
+            path.append(part if isinstance(part, int) else str(part)[:MOST_CHARS])
+            values = values[part] if inside else None
+    return tuple(path)
+
+
+class _At(ConfigError):
+    """A mistake at a place of a request."""
+
+    def __init__(self, code: str, location: Location, message: str, remedy: str) -> None:
+        super().__init__(code, message, remedy=remedy)
+        self.location = location
+
+
+@dataclass(frozen=True)
+class _Request:
+    agent: AgentConfig
+
+    def problem(self, code: str, location: Location, message: str, remedy: str = "") -> ConfigError:
+        return _At(code, location, message, remedy)
+
+
+def _remark(problem: ConfigError) -> Remark:
+    assert isinstance(problem, _At)
+    return Remark(problem.location, str(problem))
+
+
+def _number_problems(request: _Request) -> Iterator[ConfigError]:
+    for index, number in enumerate(request.agent.numbers):
+        if not E164.match(number):
+            yield request.problem("number_invalid", ("numbers", index), "must be E.164, such as +12015550123.")
+
+
+def _with_text(request: _Request, prompts_dir: Path) -> AgentConfig | _At:
+    name = request.agent.prompt
+    if not name:
+        return request.agent
+    try:
+        return request.agent.model_copy(update={"system_prompt": prompt(name, prompts_dir)})
+    except ConfigError as error:
+        return _At(error.code, ("prompt",), "is no prompt that can be used here.", f"Write {name}.md, or systemPrompt.")
+
+
+def _from_environment(body: Mapping[str, Any]) -> Iterator[Remark]:
+    """Yield each secret that a request would take from this process's environment, where keys of others stand."""
+    sentence = "env:NAME is for files; over HTTP the secret itself is written."
+    for path, value in _secrets_of(body):
+        if isinstance(value, str) and variable_of(value) is not None:
+            yield Remark(path, sentence)
+
+
+def _secrets_of(body: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    targets: list[tuple[tuple[str | int, ...], Any]] = []
+    if isinstance(hooks := body.get("webhooks"), Mapping):
+        targets += [(("webhooks", name), hook) for name, hook in hooks.items()]
+    if isinstance(tools := body.get("tools"), list):
+        pairs = [(index, tool) for index, tool in enumerate(tools) if isinstance(tool, Mapping)]
+        targets += [(("tools", index, "source"), tool.get("source")) for index, tool in pairs]
+    for path, target in targets:
+        if isinstance(target, Mapping):
+            yield (*path, "secret"), target.get("secret")
+            headers = target.get("authHeaders")
+            for index, header in enumerate(headers if isinstance(headers, list) else ()):
+                if isinstance(header, Mapping):
+                    yield (*path, "authHeaders", index, "value"), header.get("value")
+    if isinstance(secrets := body.get("toolSecrets"), Mapping):
+        yield from ((("toolSecrets", name), value) for name, value in secrets.items())
+
+
+def _without_refs(body: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return webhooks, tools and tool secrets of a request with what they keep of the stored ones."""
+    kept = stored or {}
+    found: dict[str, Any] = {}
+    if isinstance(hooks := body.get("webhooks"), Mapping):
+        before = kept.get("webhooks") or {}
+        found["webhooks"] = {**before, **{name: _with_kept(before.get(name), hook) for name, hook in hooks.items()}}
+    if isinstance(tools := body.get("tools"), list):
+        by_name = {tool["name"]: tool for tool in kept.get("tools", [])}
+        found["tools"] = [
+            _with_kept_source(by_name.get(str(tool.get("name")), {}), tool) if isinstance(tool, Mapping) else tool
+            for tool in tools
+        ]
+    if isinstance(secrets := body.get("toolSecrets"), Mapping):
+        found["toolSecrets"] = {**kept.get("toolSecrets", {}), **secrets}
+    return found
+
+
+def _with_kept_source(before: Mapping[str, Any], tool: Mapping[str, Any]) -> dict[str, Any]:
+    source, stored = tool.get("source"), before.get("source")
+    if not isinstance(source, Mapping) or source.get("kind") != "webhook":
+        return dict(tool)
+    same = isinstance(stored, Mapping) and stored.get("kind") == "webhook"
+    return {**tool, "source": _with_kept(stored if same else None, source)}
+
+
+def _with_kept(stored: Mapping[str, Any] | None, given: Any) -> Any:
+    """Return a hook or a tool's source with the secrets it does not say; null takes one away."""
+    if not isinstance(given, Mapping):
+        return given
+    after = {key: value for key, value in given.items() if key != "secretRef"}
+    before = {key: stored[key] for key in ("secret", "authHeaders") if stored and key in stored}
+    values = {header["name"].lower(): header.get("value") for header in before.get("authHeaders", [])}
+    if isinstance(headers := after.get("authHeaders"), list):
+        after["authHeaders"] = [_with_kept_value(header, values) for header in headers]
+    return {**before, **after}
+
+
+def _with_kept_value(header: Any, values: Mapping[str, Any]) -> Any:
+    if not isinstance(header, Mapping):
+        return header
+    after = {key: value for key, value in header.items() if key != "secretRef"}
+    if after.get("value") is None:
+        after["value"] = values.get(str(after.get("name")).lower())
+    return after
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return the value without what is null in objects of ours: on the wire null is what is not said."""
+    if isinstance(value, Mapping):
+        return {
+            key: inner if key in _FREE else _without_nulls(inner) for key, inner in value.items() if inner is not None
+        }
+    if isinstance(value, list):
+        return [_without_nulls(inner) for inner in value]
+    return value
