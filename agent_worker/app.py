@@ -17,6 +17,7 @@ from agent_worker.api.backend import Backend, Streaming
 from agent_worker.api.errors import install_errors
 from agent_worker.api.gate import Gate
 from agent_worker.api.health import health_routes
+from agent_worker.api.livekit_webhook import livekit_webhook_routes
 from agent_worker.api.metrics import Counted, metrics_routes
 from agent_worker.api.open_calls import OpenCalls
 from agent_worker.api.openapi import openapi_routes
@@ -30,6 +31,7 @@ from agent_worker.control.job_runner import Handler, JobRunner, host_name
 from agent_worker.control.make import make_catalog, make_keeper
 from agent_worker.control.recording_jobs import recording_runner
 from agent_worker.control.retention import Retention
+from agent_worker.control.server_events import LIVEKIT_EVENT, ServerEvents
 from agent_worker.control.sweeper import Sweeper
 from agent_worker.egress.client import EgressClient
 from agent_worker.egress.policy import AddressPolicy
@@ -106,6 +108,7 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
     app.add_middleware(Counted)
     app.state.before_stop = control.feed.close
     app.include_router(v1_routes(backend))
+    app.include_router(livekit_webhook_routes(backend))
     app.include_router(recording_file_routes(control))
     app.include_router(openapi_routes(app))
     if settings.control_token.get_secret_value():
@@ -114,9 +117,9 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
     return app
 
 
-def _job_handlers(_backend: Backend) -> dict[str, Handler]:
+def _job_handlers(backend: Backend) -> dict[str, Handler]:
     """Return what is done after calls, by kind of job."""
-    return {}
+    return {LIVEKIT_EVENT: ServerEvents(backend.control).run}
 
 
 def _analysis(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Handler]:

@@ -14,6 +14,7 @@ import typer
 
 from agent_worker.cli_keys import keys
 from agent_worker.cli_told import EXIT_CONFIGURATION, told
+from agent_worker.cli_webhook_secret import webhook_secret
 
 app = typer.Typer(
     name="agent_worker",
@@ -125,6 +126,7 @@ def up() -> None:
 
 
 app.add_typer(keys, name="keys", short_help="Keys of the API.")
+app.add_typer(webhook_secret, name="webhook-secret", short_help="The secret webhooks are signed with.")
 
 
 @app.command(short_help="Hear a whole call; no key, no network.")

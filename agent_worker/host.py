@@ -34,7 +34,7 @@ from agent_worker.errors import ControlPlaneError
 from agent_worker.providers.registry import preload_modules
 from agent_worker.settings import Settings
 from agent_worker.telephony.probe import WorkerState, answer_probe, is_probe
-from agent_worker.telephony.rooms import delete_room
+from agent_worker.telephony.rooms import agent_identity, delete_room, is_web
 
 logger = logging.getLogger("agent_worker.host")
 
@@ -210,7 +210,7 @@ class WorkerHost:
             await request.reject(terminate=False)
             return
         self._admitted[request.id] = asyncio.get_running_loop().time()
-        await request.accept(name="Agent", identity=f"agent-{request.id}")
+        await request.accept(name="Agent", identity=agent_identity(request.id))
 
     async def _answer_probe(self, request: JobRequest) -> None:
         """Say who we are in the room of somebody who asks, and leave the job to the next worker."""
@@ -257,7 +257,7 @@ class WorkerHost:
         except api.TwirpError:
             return False
         agent = api.ParticipantInfo.Kind.AGENT
-        return any(participant.kind != agent for participant in listing.participants)
+        return any(found.kind != agent and not is_web(found.identity) for found in listing.participants)
 
     async def _serve_health(self, stack: contextlib.AsyncExitStack, shipper: JournalShipper) -> None:
         async def tell_metrics(_request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from livekit.agents import JobContext, JobProcess
 from livekit.rtc._ffi_client import FfiClient
 
 from agent_worker.call.answer import announce_and_hang_up, answer
+from agent_worker.call.commands import take_commands
 from agent_worker.call.conversation import attach, converse
 from agent_worker.call.line import Line
 from agent_worker.call.live_call import Ending
@@ -44,6 +45,7 @@ async def take_call(line: Line, services: CallServices) -> Ending:
     if isinstance(call, CallRefusal):
         return await refuse(line, journal, call, services, answer_by=answer_by)
     try:
+        take_commands(call)
         attach(call)
         await answer(call, answer_by=answer_by)
         ending = await converse(call)

@@ -126,7 +126,7 @@ EXAMPLE: dict[str, Any] = {
 
 
 class AgentRow(CamelShape):
-    """One agent. Objects hold what the agent says and are null where it says nothing; other values are those in force."""
+    """One agent. Objects hold what it says and are null where it says nothing; other values are those in force."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 

@@ -1,4 +1,4 @@
-"""Bodies that are told in OpenAPI as a model and read as they were sent: what was said, not what a model makes of it."""
+"""Bodies that OpenAPI tells as a model, and that are read as they were sent: what was said, and nothing more."""
 
 from __future__ import annotations
 

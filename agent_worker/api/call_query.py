@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -55,6 +56,9 @@ RESULTS: dict[str, frozenset[int]] = {
 }
 """The calls of each status, by their facet: the contract's words and those of other platforms."""
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_EARLIEST, _LATEST = 1970, 2999
+
 _LIVE = frozenset({CallStatus.DIALING.value, CallStatus.CONNECTING.value, CallStatus.ACTIVE.value})
 
 TYPES: dict[str, bool | None] = {
@@ -69,13 +73,14 @@ TYPES: dict[str, bool | None] = {
 
 
 def _utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    except OverflowError:
-        raise ValueError("the time is out of range") from None
+    if not _EARLIEST <= value.year <= _LATEST:
+        raise ValueError("the time is out of range")
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-def _plus(value: object) -> object:
+def _written_out(value: object) -> object:
+    if isinstance(value, str) and not _DATE.match(value):  # a number would be taken for seconds since 1970
+        raise ValueError("this is no time, such as 2026-03-02T09:30:00Z")
     # a `+` that was not escaped has become a space on its way
     return value.replace(" ", "+") if isinstance(value, str) and "T" in value else value
 
@@ -108,7 +113,7 @@ def _split(value: str) -> list[str]:
     return [part.strip() for part in value.replace("\x00", "").split(",") if part.strip()]
 
 
-Time = Annotated[datetime, BeforeValidator(_plus), AfterValidator(_utc)]
+Time = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_utc)]
 
 
 class CallQuery(BaseModel):

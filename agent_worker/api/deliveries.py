@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime, ConfigDict
+from pydantic import ConfigDict
 
 from agent_worker.api.audit import audit
 from agent_worker.api.backend import Backend
+from agent_worker.api.call_query import Time
 from agent_worker.api.errors import ApiError
 from agent_worker.api.shapes import CamelShape, Moment, errors
 from agent_worker.api.webhooks import Operator, Reader
@@ -162,8 +163,8 @@ def deliveries_routes(backend: Backend) -> APIRouter:
         status: Status | None = None,
         session_id: Annotated[Text, Query(alias="sessionId")] = None,
         event_id: Annotated[Text, Query(alias="eventId")] = None,
-        since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-        until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+        since: Annotated[Time | None, Query(alias="from")] = None,
+        until: Annotated[Time | None, Query(alias="to")] = None,
         cursor: Annotated[str | None, Query(max_length=300, description="`nextCursor` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
     ) -> DeliveryPage:
@@ -279,7 +280,7 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
             raise ValueError
         return at.astimezone(UTC), delivery_id
     except (ValueError, OverflowError):
-        issues = [{"path": ["query", "cursor"], "message": "This is no cursor: use nextCursor of the page before."}]
+        issues = [{"path": ["cursor"], "message": "This is no cursor: use nextCursor of the page before."}]
         raise ApiError(400, "VALIDATION_ERROR", "Invalid request", retryable=False, issues=issues) from None
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Router
+from starlette.routing import Route, compile_path
 
 from agent_worker.errors import ControlPlaneError
 
@@ -131,14 +132,12 @@ def _of_control_plane(error: ControlPlaneError, stored_for_a_client: bool) -> Ap
 
 
 def _headers(request: Request, error: HTTPException) -> Mapping[str, str]:
-    """Return the error's headers; `Allow` names what every route at this address takes, not the first one only."""
+    """Return the error's headers; `Allow` names what every route of this address takes, not the first one only."""
     if error.status_code != 405:
         return error.headers or {}
-    methods = ("GET", "POST", "PUT", "PATCH", "DELETE")
-    router = request.app.router
-    taken = [name for name in methods if _takes(router, {**request.scope, "method": name})]
-    return {"allow": ", ".join(taken)}
-
-
-def _takes(router: Router, scope: dict[str, Any]) -> bool:
-    return any(route.matches(scope)[0] is Match.FULL for route in router.routes)
+    methods: dict[str, set[str]] = {}
+    for route in iter_route_contexts(request.app.routes):
+        if isinstance(route.original_route, Route):
+            methods.setdefault(str(route.path), set()).update(route.methods or ())
+    address = next(path for path in methods if compile_path(path)[0].match(request.url.path))
+    return {"allow": ", ".join(sorted(methods[address] - {"HEAD"}))}

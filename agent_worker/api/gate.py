@@ -9,6 +9,7 @@ from __future__ import annotations
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_worker.api import livekit_webhook
 from agent_worker.api.auth import Authenticate, Principal, given_key, hash_of, unauthorized
 from agent_worker.api.errors import ApiError, told
 from agent_worker.api.limits import Buckets, Failures
@@ -71,7 +72,7 @@ class Gate:
 
 
 def _is_of_the_api(path: str) -> bool:
-    return path == PREFIX or path.startswith(f"{PREFIX}/")
+    return (path == PREFIX or path.startswith(f"{PREFIX}/")) and path != livekit_webhook.PATH
 
 
 def _check_address(request: Request) -> None:

@@ -234,7 +234,7 @@ def sessions_routes(backend: Backend) -> APIRouter:
         async with backend.control.reading() as connection:
             await the_call(connection, backend, principal, session_id)
             turns = await transcript(connection, session_id)
-        return SessionTranscript.model_validate({"entries": [_turn(turn) for turn in turns]})
+        return SessionTranscript.model_validate({"entries": [session_turn(turn) for turn in turns]})
 
     return router
 
@@ -278,7 +278,8 @@ def _line(line: Record, unpriced: list[Record]) -> Record:
     return shown | {"cost": None if is_unpriced else int(line["costMicroUsd"]) / 1_000_000}
 
 
-def _turn(turn: Record) -> Record:
+def session_turn(turn: Record) -> Record:
+    """Return a transcript entry in the casing of sessions."""
     return {
         "id": turn["id"],
         "index": turn["index"],

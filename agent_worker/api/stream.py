@@ -22,9 +22,11 @@ from starlette.types import Receive, Scope, Send
 from agent_worker.api.backend import Backend, Streaming
 from agent_worker.api.errors import ApiError
 from agent_worker.api.known_calls import CallId, Reader, the_call
+from agent_worker.api.sessions import session_turn
 from agent_worker.api.shapes import errors
 from agent_worker.control.feed import Feed, Happening, WatchedCall
 from agent_worker.store.columns import wire_time
+from agent_worker.store.queries import event_record, turn_record
 
 START = "-1:0"
 OVERLAP_MS = 2_000
@@ -188,7 +190,7 @@ async def _told(feed: Feed, call: WatchedCall, position: _Position, settings: St
 def _encoded(happenings: list[Happening], position: _Position) -> Iterator[bytes]:
     for happening in happenings:
         if not position.has(happening):
-            name, shape = ("transcript", _turn) if happening.kind == "turn" else ("event", _event)
+            name, shape = ("transcript", _turn) if happening.kind == "turn" else ("event", event_record)
             yield _frame(name, shape(happening.row))
 
 
@@ -201,40 +203,8 @@ def _status(call: WatchedCall) -> dict[str, Any]:
     return {"status": call.status, "endedAt": wire_time(call.ended_at)}
 
 
-def _event(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "session_id": row["call_id"],
-        "organization_id": row["organization_id"],
-        "provider": row["provider"],
-        "event_type": row["event_type"],
-        "status": row["status"],
-        "failure_cause": row["failure_cause"],
-        "sip_status_code": row["sip_status_code"],
-        "sip_status": row["sip_status"],
-        "occurred_at": wire_time(row["occurred_at"]),
-        "payload": row["payload"],
-        "created_at": wire_time(row["created_at"]),
-    }
-
-
 def _turn(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": f"{row['call_id']}:{row['index']}",
-        "index": row["index"],
-        "source": row["source"],
-        "text": row["text"],
-        "startedAt": wire_time(row["started_at"]),
-        "endedAt": wire_time(row["ended_at"]),
-        "provider": row["provider"],
-        "model": row["model"],
-        "eouMs": row["eou_ms"],
-        "llmTtftMs": row["llm_ttft_ms"],
-        "ttsTtfbMs": row["tts_ttfb_ms"],
-        "latencyStatus": row["latency_status"],
-        "conversationalLatencyMs": row["conversational_latency_ms"],
-        "toolCalls": row["metadata"].get("toolCalls", []),
-    }
+    return session_turn(turn_record(row))
 
 
 def _ms(moment: datetime) -> int:

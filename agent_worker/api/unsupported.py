@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -114,8 +115,8 @@ def unsupported_routes(_backend: Backend) -> APIRouter:
                 tags=[absent.tag],
                 status_code=501,
                 response_model=ErrorBody,
-                responses=errors() | {501: _said(absent)},
-                openapi_extra=_body(absent, method),
+                responses=errors(*((404,) if "{" in absent.path else ())) | {501: _said(absent)},
+                openapi_extra=_parameters(absent) | _body(absent, method),
             )
     return router
 
@@ -134,6 +135,12 @@ def _said(absent: Absent) -> dict[str, Any]:
         "description": absent.code.replace("_", " ").capitalize(),
         "content": {"application/json": {"example": example}},
     }
+
+
+def _parameters(absent: Absent) -> dict[str, Any]:
+    names = re.findall(r"\{(\w+)", absent.path)
+    text = {"type": "string", "minLength": 1}
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": text} for name in names]}
 
 
 def _body(absent: Absent, method: Method) -> dict[str, Any]:

@@ -6,19 +6,21 @@ from fastapi import APIRouter
 
 from agent_worker.api.agents import agents_routes
 from agent_worker.api.backend import Backend
+from agent_worker.api.call_actions import call_actions_routes
 from agent_worker.api.call_lists import call_lists_routes
 from agent_worker.api.callbacks import callbacks_routes
 from agent_worker.api.calls import calls_routes
 from agent_worker.api.deliveries import deliveries_routes
 from agent_worker.api.organization import organization_routes
-from agent_worker.api.recordings import recordings_routes
 from agent_worker.api.phone_numbers import phone_numbers_routes
+from agent_worker.api.recordings import recordings_routes
 from agent_worker.api.reports import reports_routes
 from agent_worker.api.sessions import sessions_routes
 from agent_worker.api.stream import stream_routes
 from agent_worker.api.tools import tools_routes
 from agent_worker.api.unsupported import unsupported_routes
 from agent_worker.api.usage import usage_routes
+from agent_worker.api.voices import voices_routes
 from agent_worker.api.webhooks import webhooks_routes
 
 
@@ -34,6 +36,7 @@ def v1_routes(backend: Backend) -> APIRouter:
         agents_routes,
         call_lists_routes,
         calls_routes,
+        call_actions_routes,
         sessions_routes,
         usage_routes,
         recordings_routes,
@@ -42,6 +45,7 @@ def v1_routes(backend: Backend) -> APIRouter:
         callbacks_routes,
         tools_routes,
         phone_numbers_routes,
+        voices_routes,
         webhooks_routes,
         deliveries_routes,
     ):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from agent_worker.api.shapes import CamelShape, Integral, Moment, RequestShape
 from agent_worker.domain.lifecycle_hook import ExtractionField, HeaderName, Headers, HeaderValue
@@ -124,13 +124,6 @@ class NewEndpoint(EndpointChange):
     name: _Name
     url: _Url
     events: _Events
-
-    @model_validator(mode="after")
-    def _with_values(self) -> Self:
-        without = [header.name for header in self.auth_headers or [] if header.value is None]
-        if without:
-            raise ValueError(f"authHeaders: {without[0]} has no value")
-        return self
 
 
 class AuthHeaderStatus(CamelShape):

@@ -154,7 +154,7 @@ async def _reachable(backend: Backend, url: str) -> None:
 
 
 def _wrong(key: str, sentence: str) -> ApiError:
-    issues = [{"path": ["body", key], "message": sentence}]
+    issues = [{"path": [key], "message": sentence}]
     return ApiError(400, "VALIDATION_ERROR", "Invalid request", retryable=False, issues=issues)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +31,10 @@ MAX_QUEUED_FRAMES = 500
 
 AudioTap = Callable[[rtc.AudioFrame, float], None]
 """Called with each frame and the monotonic time (s) at which it is heard on the line."""
+
+
+Command = Callable[[str], Awaitable[str]]
+"""Takes what was sent and returns the answer."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,12 @@ class Line(ABC):
         playout: the agent's voice on its way to the caller.
         closed: done once the line is down, whoever hung up.
         picked_up: whether the caller can hear us.
+        job_id: LiveKit's job this is, where it is one; by it the call is found in its room.
+        commands: what is answered to those who command calls, by name.
     """
 
     room_name: str
+    job_id: str | None = None
 
     def __init__(self, call_id: str) -> None:
         self.call_id = call_id
@@ -106,6 +113,7 @@ class Line(ABC):
         self.playout = Playout(LINE_SAMPLE_RATE, self._send, self._discard)
         self.closed: asyncio.Future[LineClosed] = asyncio.get_running_loop().create_future()
         self.picked_up = False
+        self.commands: Mapping[str, Command] = {}
         self._caller_taps: list[AudioTap] = []
 
     @abstractmethod
@@ -160,6 +168,10 @@ class Line(ABC):
                 disconnection_reason=DisconnectionReason.CANCELLED,
             )
         return task.result()
+
+    def take_commands(self, commands: Mapping[str, Command]) -> None:
+        """Answer commands from now on."""
+        self.commands = commands
 
     def tap_caller(self, tap: AudioTap) -> None:
         """Have every frame of the caller's voice handed to `tap`, also while the session does not listen."""

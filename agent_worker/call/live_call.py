@@ -47,12 +47,17 @@ _FAILURES: dict[Provider, DisconnectionReason] = {
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a call is over."""
+    """Why a call is over.
+
+    Attributes:
+        ended_by: `operator` where neither the caller nor the agent ended it.
+    """
 
     reason: DisconnectionReason
     failure_cause: str | None = None
     sip_status_code: int | None = None
     sip_status: str | None = None
+    ended_by: str | None = None
 
 
 @dataclass

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from livekit import api, rtc
 from livekit.agents import AutoSubscribe, JobContext
 
-from agent_worker.call.line import LINE_SAMPLE_RATE, Line, LineClosed
+from agent_worker.call.line import LINE_SAMPLE_RATE, Command, Line, LineClosed
 from agent_worker.call.offer import given_call_id, read_job_metadata, read_offer
 from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, DisconnectionReason, new_call_id
 from agent_worker.errors import CallError
-from agent_worker.telephony.rooms import delete_room
+from agent_worker.telephony.rooms import delete_room, is_web
 
 logger = logging.getLogger("agent_worker.call")
 
@@ -54,6 +54,7 @@ class RoomLine(Line):
         self._ctx = ctx
         self._room = ctx.room
         self.room_name = ctx.job.room.name
+        self.job_id = ctx.job.id
         self._caller: rtc.RemoteParticipant | None = None
         self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
         self._listening: asyncio.Task[None] | None = None
@@ -133,6 +134,21 @@ class RoomLine(Line):
         self.picked_up = True
         self.playout.start()
 
+    def take_commands(self, commands: Mapping[str, Command]) -> None:
+        """Answer commands that LiveKit's server passes on, and none of anybody in the room."""
+        super().take_commands(commands)
+
+        def answering(command: Command) -> Callable[[rtc.RpcInvocationData], Awaitable[str]]:
+            async def answer(asked: rtc.RpcInvocationData) -> str:
+                if asked.caller_identity in self._room.remote_participants:
+                    raise rtc.RpcError(rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD, "not for participants")
+                return await command(asked.payload)
+
+            return answer
+
+        for name, command in commands.items():
+            self._room.local_participant.register_rpc_method(name, answering(command))
+
     async def hang_up(self) -> None:
         """Delete the room, which takes every leg down."""
         if self._hanging_up is None:
@@ -161,6 +177,8 @@ class RoomLine(Line):
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
         if self._caller is not None or participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
+            return
+        if is_web(participant.identity):
             return
         self._caller = participant
         self._on_attributes([], participant)
@@ -213,6 +231,8 @@ class RoomLine(Line):
     def _closed_by(self, reason: int) -> LineClosed:
         if not self.picked_up:
             return LineClosed(DisconnectionReason.CANCELLED, "cancelled", 487, "Request Terminated")
+        if reason == _Reason.ROOM_DELETED:
+            return LineClosed(DisconnectionReason.AGENT_HANGUP, "room_deleted", 200, "OK")
         cause = _CAUSES.get(reason)
         if cause == "media_timeout" or time.monotonic() - self._last_sound > MEDIA_TIMEOUT_SECONDS:
             return LineClosed(DisconnectionReason.MEDIA_TIMEOUT, "media_timeout")

@@ -56,19 +56,19 @@ async def open_call(
     except CallError as error:
         offer = CallOffer(call_id=line.call_id, direction=Direction.INBOUND, room_name=line.room_name)
         answer = _refusal(organization, DisconnectionReason(error.disconnection_reason), "", error.message)
-        journal = _open_journal(offer, services)
+        journal = _open_journal(offer, line, services)
         _write_plan(journal, offer, answer, offer_at=utc_now())
         return journal, offer, answer
     # on disk before anything is waited for: a call whose process dies here is found by its journal
     offer_at = utc_now()
     try:
-        journal = _open_journal(offer, services)
+        journal = _open_journal(offer, line, services)
     except FileExistsError:
         # a dispatch has given its id to a second call: two calls are never one
         line.call_id = new_call_id()
         noted = {**offer.job_metadata, JUNK_METADATA: "callId: there is a call of this id already"}
         offer = offer.model_copy(update={"call_id": line.call_id, "job_metadata": noted})
-        journal = _open_journal(offer, services)
+        journal = _open_journal(offer, line, services)
     # a call that was late to join is planned all the same: past the budget it is answered as soon as can be
     now = asyncio.get_running_loop().time()
     try:
@@ -89,7 +89,7 @@ def _refusal(organization: str, reason: DisconnectionReason, sentence: str, deta
     return CallRefusal(organization_id=organization, reason=reason, sentence=sentence, detail=detail)
 
 
-def _open_journal(offer: CallOffer, services: CallServices) -> Journal:
+def _open_journal(offer: CallOffer, line: Line, services: CallServices) -> Journal:
     """Open the call's journal and write that the call exists.
 
     Raises:
@@ -104,6 +104,7 @@ def _open_journal(offer: CallOffer, services: CallServices) -> Journal:
         caller_number=offer.caller_number,
         dialed_number=offer.dialed_number,
         worker_id=services.worker_id,
+        job_id=line.job_id,
     )
     return journal
 

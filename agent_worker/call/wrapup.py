@@ -28,6 +28,7 @@ async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False)
         session_lost: the session's own tasks are gone already, so there is nothing to close.
     """
     call.finish(ending)
+    ending = call.over.result()  # the first reason stands
     _hangup_event(call.journal, ending)
     async with _at_most(HANG_UP_SECONDS, "hang_up"):
         await call.line.hang_up()
@@ -75,7 +76,10 @@ def _hangup_event(journal: Journal, ending: Ending) -> None:
         failure_cause=ending.failure_cause,
         sip_status_code=ending.sip_status_code,
         sip_status=ending.sip_status,
-        payload={"disconnection_reason": ending.reason.value},
+        payload={
+            "disconnection_reason": ending.reason.value,
+            **({"ended_by": ending.ended_by} if ending.ended_by else {}),
+        },
     )
 
 

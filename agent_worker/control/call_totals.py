@@ -42,10 +42,12 @@ class CallTotals:
 
     Args:
         monotonic: clock in seconds.
+        many: what a large count is.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, *, many: int = MANY) -> None:
         self._monotonic = monotonic
+        self._many = many
         self._kept: OrderedDict[Filters, tuple[float, Total]] = OrderedDict()
 
     async def total(self, connection: AsyncConnection, filters: Filters) -> Total:
@@ -66,7 +68,7 @@ class CallTotals:
 
     def _keep(self, filters: Filters, total: Total) -> None:
         self._kept.pop(filters, None)
-        if total.calls >= MANY:
+        if total.calls >= self._many:
             self._kept[filters] = (self._monotonic(), total)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -91,7 +92,7 @@ class Recordings:
         Args:
             base_url: where `serve` is reached, unless the settings say so.
         """
-        url = await self.store.url(location, channels, max(1, round((expires_at - now).total_seconds())))
+        url = await self.store.url(location, channels, max(1, math.ceil((expires_at - now).total_seconds())))
         if url is not None:
             return url
         token = self.signer.token(Link(call_id, channels, int(expires_at.timestamp())))

@@ -26,6 +26,8 @@ AT_ONCE = 20
 """Calls purged in one transaction: others want to write too."""
 
 EVERY_SECONDS = 60.0
+PAUSE_SECONDS = 0.05
+"""Between two batches, so that whoever waits to write gets to."""
 
 TOO_OLD = "too old to be kept"
 
@@ -46,16 +48,16 @@ class Retention:
         self._recording_days = settings.recording_retention_days
 
     async def run(self) -> None:
-        """Look every minute until cancelled; at once again while there is more."""
+        """Look every minute until cancelled; soon again while there is more."""
         if not self._days and not self._recording_days:
             await asyncio.Event().wait()
         while True:
+            touched = 0
             try:
-                while await self.sweep(utc_now()):
-                    await asyncio.sleep(0)
+                touched = await self.sweep(utc_now())
             except ControlPlaneError as error:
                 logger.warning("retention put off", extra={"code": error.code})
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS if touched else EVERY_SECONDS)
 
     async def sweep(self, now: datetime) -> int:
         """Purge and erase a few; returns how many calls were touched.

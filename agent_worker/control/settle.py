@@ -49,9 +49,11 @@ async def settle(
         if call["ended_at"] is not None:
             just_ended = call_id in applied.ended
             await make_report(connection, call, prices, anew=just_ended)
-            asked = just_ended and analyse and await enqueue_analysis(connection, call, now)
             report = await call_report(connection, call_id)
             assert report is not None, "it was just made"
+            # words that arrive after the end are a reason as well, whatever order facts come in
+            is_open = just_ended or report["analysis_status"] == "heuristic"
+            asked = analyse and is_open and await enqueue_analysis(connection, call, now, again=just_ended)
             await announcer.report(connection, call, report, now, just_ended, hold=HOLD if asked else None)
 
 
@@ -61,14 +63,21 @@ async def call_of(connection: AsyncConnection, call_id: str) -> Record | None:
     return row and {**row, "metadata": queries.call_metadata(row)}
 
 
-async def enqueue_analysis(connection: AsyncConnection, call: Mapping[str, Any], now: datetime) -> bool:
-    """Have the call analysed, also once more; returns False where nobody said anything to the agent."""
+async def enqueue_analysis(
+    connection: AsyncConnection, call: Mapping[str, Any], now: datetime, *, again: bool = True
+) -> bool:
+    """Have the call analysed; returns False where nobody said anything to the agent.
+
+    Args:
+        again: also where that is under way; what it comes to is then dropped.
+    """
     if call["answered_at"] is None or call["purged_at"] is not None:
         return False
     entries = await queries.transcript(connection, call["id"])
     if not any(entry["source"] == "user" and entry["text"].strip() for entry in entries):
         return False
-    return await jobs.enqueue(connection, ANALYSIS, call["id"], call_id=call["id"], now=now, again=True)
+    await jobs.enqueue(connection, ANALYSIS, call["id"], call_id=call["id"], now=now, again=again)
+    return True
 
 
 async def make_report(

@@ -144,7 +144,12 @@ def _open(url: str) -> Any:
     try:
         return from_url(
             url,
-            client_options={"timeout": f"{REQUEST_SECONDS}s", "connect_timeout": f"{CONNECT_SECONDS}s"},
+            # http only where the operator's endpoint says so; the stores' own are https
+            client_options={
+                "timeout": f"{REQUEST_SECONDS}s",
+                "connect_timeout": f"{CONNECT_SECONDS}s",
+                "allow_http": True,
+            },
             retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
         )
     except (obstore.exceptions.BaseError, ValueError) as error:

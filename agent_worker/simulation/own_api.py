@@ -1,8 +1,9 @@
-"""The demo's own `serve`, in this process and on loopback: the application operators run, asked over HTTP as they would."""
+"""The demo's own `serve`, on loopback: the application operators run, asked over HTTP as they would ask it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -68,9 +69,10 @@ class OwnApi:
         Raises:
             httpx.HTTPError: the API does not answer, or refuses.
         """
-        deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
-        while not await self._is_settled(call_id) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(POLL_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while not await self._is_settled(call_id):  # noqa: ASYNC110 - asked over HTTP, as anybody would
+                    await asyncio.sleep(POLL_SECONDS)
         report = await self._client.get(f"/v1/calls/{call_id}/report")
         if report.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -78,7 +80,7 @@ class OwnApi:
         url, recording = await self._recording(call_id)
         return Told(
             call=await self._get(f"/v1/calls/{call_id}"),
-            events=await self._get(f"/v1/calls/{call_id}/events"),
+            events=(await self._get(f"/v1/calls/{call_id}/events"))["events"],
             report=report.json(),
             recording_url=url,
             recording=recording,

@@ -122,8 +122,8 @@ class Screen:
         self._about("call", f"{call['status']}, {call['duration_seconds']} s, {len(told.events)} events")
         self._about("outcome", f"{report['outcome']}. {report['summary']}")
         self._about("analysis", _analysis(report))
+        self._about("wanted", report.get("customer_request") or "")
         self._about("data", ", ".join(f"{name}: {_short(value)}" for name, value in report["structured_data"].items()))
-        self._about("cost", f"{report['cost_micro_usd']} micro-USD")
         self._about("recording", f"{call['recording_status']}, {told.recording_url or 'no link'}")
         for delivery in told.deliveries:
             verified = any(one.verified and one.headers["webhook-id"] == delivery["id"] for one in received)

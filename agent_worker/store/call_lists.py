@@ -129,7 +129,8 @@ def newest(dialect: str, filters: Filters, ranges: Sequence[Range], most: int) -
     return select(merged.c.created_at).order_by(merged.c.created_at.desc()).limit(most)
 
 
-def _a_few(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
+def a_few(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
+    """Cut ranges into as many as one statement merges."""
     for start in range(0, len(ranges), MOST_RANGES):
         yield ranges[start : start + MOST_RANGES]
 
@@ -137,7 +138,7 @@ def _a_few(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
 async def times_of(connection: AsyncConnection, filters: Filters, limit: int, offset: int = 0) -> list[datetime]:
     """Return when the calls of a page began, newest first: the calls' keys."""
     found: set[datetime] = set()
-    for some in _a_few(ranges_of(filters)):
+    for some in a_few(ranges_of(filters)):
         # a call from a number to itself is in two ranges
         most = 2 * (limit + offset) if filters.number is not None else limit + offset
         query = newest(connection.dialect.name, filters, some, most)
@@ -153,7 +154,7 @@ async def column_of(connection: AsyncConnection, query: Select[Any]) -> list[dat
 async def count(connection: AsyncConnection, filters: Filters) -> int:
     """Return how many calls there are, exactly."""
     total = 0
-    for some in _a_few(ranges_of(filters)):
+    for some in a_few(ranges_of(filters)):
         parts = union_all(*(part.times(filters) for part in some)).subquery()
         counted = func.count(parts.c.created_at.distinct()) if filters.number is not None else func.count()
         total += await connection.scalar(select(counted).select_from(parts)) or 0
@@ -201,11 +202,11 @@ async def page(
 ) -> list[Record]:
     """Return a page of calls as `entries` does."""
     if filters.search is not None:
-        from agent_worker.store.call_search import found_times
+        from agent_worker.store.call_search import found_ids
 
-        times = await found_times(connection, filters, limit, offset)
-    else:
-        times = await times_of(connection, filters, limit, offset)
+        ids = await found_ids(connection, filters, limit, offset)
+        return await by_id(connection, filters.organization_id, ids, whole=whole) if ids else []
+    times = await times_of(connection, filters, limit, offset)
     if not times:
         return []
     mine = calls.c.organization_id == filters.organization_id

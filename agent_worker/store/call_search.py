@@ -1,33 +1,37 @@
 """Finds calls by words: their id, their numbers, and what their report says of who called and why.
 
-Words that are everywhere are found among the newest calls, and words that are rare in the database's full-text index;
-neither way alone is fast for both. So the newest calls that pass the other filters are looked at first, which answers
-all of the former and every list that is short anyway; the index is asked for the rarest word of what is left.
+What is everywhere is found among the newest calls, what is rare by the database's full-text index; neither way alone
+is fast for both. So the newest calls that pass the other filters are looked at first, which answers all of the former
+and every list that is short anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, column, func, or_, select, table, text
+from sqlalchemy import ColumnElement, String, case, cast, func, or_, select
 from sqlalchemy import exists as there_is
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_worker.store import call_lists
-from agent_worker.store.call_lists import Filters
-from agent_worker.store.search_words import Alternative, asked, is_found, position_of, words_of
+from agent_worker.store.call_lists import Filters, a_few, between, newest, ranges_of
+from agent_worker.store.full_text import Span, fts5, gin, has
+from agent_worker.store.search_words import Alternative, asked, position_of, words_of
 from agent_worker.store.tables import call_search, calls, reports
 from agent_worker.store.upsert import insert
 
-LOOKED_AT = 1_000
+LOOKED_AT = 500
 """So many of the newest calls are read for a search before an index is asked."""
 
-MOST_COUNTED = 10_000
+MOST_COUNTED = 1_000
 """What a search finds is counted up to here."""
 
-_full_text = table("call_search_words", column("rowid"))
+LAST = 2**63 - 1
+
+RARE = 0.003
+"""A word that fewer of the newest calls have is rare: an index finds all its calls at once."""
 
 
 async def index_call(connection: AsyncConnection, call_id: str) -> None:
@@ -53,7 +57,7 @@ async def index_call(connection: AsyncConnection, call_id: str) -> None:
     values = {
         "call_id": call_id,
         "position": await _free_position(connection, call_id, row["created_at"]),
-        "words": words_of(call_id, numbers, texts).replace("\x00", ""),
+        "words": words_of(call_id, numbers, texts),
     }
     statement = insert(connection, call_search).values(values)
     changed = or_(*(call_search.c[name] != values[name] for name in ("position", "words")))
@@ -70,104 +74,113 @@ async def _free_position(connection: AsyncConnection, call_id: str, created_at: 
     return position
 
 
-async def found_times(connection: AsyncConnection, filters: Filters, limit: int, offset: int) -> list[datetime]:
-    """Return when the calls of a page of what is found began, newest first."""
+async def found_ids(connection: AsyncConnection, filters: Filters, limit: int, offset: int = 0) -> list[str]:
+    """Return the ids of a page of what is found."""
     alternatives = asked(filters.search or "")
-    if not alternatives:
-        return []
-    looked_at = await _newest_words(connection, filters)
-    found = [at for at, words in looked_at if is_found(words, alternatives)]
-    if len(found) < offset + limit and len(looked_at) == LOOKED_AT:
-        query = _query(connection.dialect.name, filters, alternatives, [words for _, words in looked_at])
-        found = await call_lists.column_of(connection, query.limit(offset + limit))
-    return found[offset : offset + limit]
+    positions = await _found(connection, filters, alternatives, offset + limit) if alternatives else []
+    query = select(call_search.c.call_id).where(call_search.c.position.in_(positions[offset:]))
+    return [call_id for (call_id,) in await connection.execute(query)] if positions[offset:] else []
 
 
 async def count_found(connection: AsyncConnection, filters: Filters) -> int:
     """Return how many calls a search finds, up to one more than `MOST_COUNTED`."""
     alternatives = asked(filters.search or "")
-    if not alternatives:
-        return 0
-    looked_at = await _newest_words(connection, filters)
-    if len(looked_at) < LOOKED_AT:
-        return sum(is_found(words, alternatives) for _, words in looked_at)
-    query = _query(connection.dialect.name, filters, alternatives, [words for _, words in looked_at])
-    some = query.limit(MOST_COUNTED + 1).subquery()
-    return await connection.scalar(select(func.count()).select_from(some)) or 0
+    return len(await _found(connection, filters, alternatives, MOST_COUNTED + 1)) if alternatives else 0
 
 
-async def _newest_words(connection: AsyncConnection, filters: Filters) -> Sequence[Any]:
-    times = await call_lists.times_of(connection, filters, LOOKED_AT)
-    if not times:
-        return []
-    query = (
-        select(calls.c.created_at, call_search.c.words)
-        .join(call_search, call_search.c.call_id == calls.c.id)
-        .where(calls.c.organization_id == filters.organization_id, calls.c.created_at.in_(times))
-        .order_by(calls.c.created_at.desc())
-    )
-    return (await connection.execute(query)).all()
+@dataclass(frozen=True)
+class _Looked:
+    """What looking at the newest calls said.
+
+    Attributes:
+        calls: how many they were.
+        positions: of those that are found, newest first.
+        having: how many have each word.
+    """
+
+    calls: int
+    positions: list[int]
+    having: dict[str, int]
 
 
-def _query(
-    dialect: str, filters: Filters, alternatives: Sequence[Alternative], sample: Sequence[str]
-) -> Select[tuple[datetime]]:
-    """Return what reads all that is found, newest first, by the full-text index."""
-    rarest = [
-        min(alternative, key=lambda word: (sum(f" {word}" in words for words in sample), -len(word)))
-        for alternative in alternatives
-    ]
-    words = call_search.c.words
-    all_of_it = or_(*(and_(*(words.contains(f" {word}") for word in some)) for some in alternatives))
-    if dialect == "postgresql":
-        lexemes = text("lexemes @@ CAST(:asked AS tsquery)").bindparams(
-            bindparam("asked", " | ".join(f"'{word}':*" for word in rarest))
+async def _found(
+    connection: AsyncConnection, filters: Filters, alternatives: Sequence[Alternative], most: int
+) -> list[int]:
+    looked = await _look(connection, filters, alternatives)
+    if len(looked.positions) >= most or looked.calls < LOOKED_AT:
+        return looked.positions[:most]
+    conditions, (first, last) = _conditions(filters), _span(filters)
+    if connection.dialect.name != "postgresql":
+        query = await fts5(connection, alternatives, conditions, (first, last))
+        return [at for (at,) in await connection.execute(query.limit(most))]
+    rarest = [min(some, key=lambda word: (looked.having[word], -len(word))) for some in alternatives]
+    nearer = await _start(connection, (first, last), looked, rarest, most)
+    for since in (first,) if nearer is None else (nearer, first):
+        query = gin(rarest, alternatives, conditions, (since, last))
+        found = [at for (at,) in await connection.execute(query.limit(most))]
+        if len(found) == most:
+            break
+    return found
+
+
+async def _look(connection: AsyncConnection, filters: Filters, alternatives: Sequence[Alternative]) -> _Looked:
+    words, position = call_search.c.words, call_search.c.position
+    every = sorted({word for some in alternatives for word in some})
+    number, oldest, having = 0, 0, dict.fromkeys(every, 0)
+    positions: set[int] = set()
+    for some in a_few(ranges_of(filters)):
+        times = newest(connection.dialect.name, filters, some, LOOKED_AT)
+        query = (
+            select(
+                func.count(),
+                func.min(position),
+                func.aggregate_strings(cast(case((has(alternatives), position)), String), ","),
+                *(func.count(case((words.contains(f" {word}"), 1))) for word in every),
+            )
+            .select_from(calls.join(call_search, call_search.c.call_id == calls.c.id))
+            .where(calls.c.organization_id == filters.organization_id, calls.c.created_at.in_(times))
         )
-        # by itself: what is found is little, and must not be looked for along the calls
-        found = (
-            select(call_search.c.position, call_search.c.call_id)
-            .where(lexemes, *_positions(filters), all_of_it)
-            .cte("found")
-            .prefix_with("MATERIALIZED")
-        )
-        read = select(calls.c.created_at).join(found, found.c.call_id == calls.c.id).order_by(found.c.position.desc())
-        return read.where(*_rest(filters))
-    matches = text("call_search_words MATCH :asked").bindparams(
-        bindparam("asked", " OR ".join(f'"{word}"*' for word in rarest))
-    )
-    rowid = _full_text.c.rowid
-    return (
-        select(calls.c.created_at)
-        # the plus keeps SQLite from beginning with the other tables
-        .select_from(_full_text)
-        .join(call_search, call_search.c.position == text("+call_search_words.rowid"))
-        .join(calls, calls.c.id == call_search.c.call_id)
-        .where(matches, *_positions(filters, rowid), all_of_it, *_rest(filters))
-        .order_by(rowid.desc())
-    )
+        looked_at, first, found, *counts = (await connection.execute(query)).one()
+        number += looked_at
+        positions |= {int(at) for at in (found or "").split(",") if at}
+        having = {word: having[word] + count for word, count in zip(every, counts, strict=True)}
+        if looked_at >= LOOKED_AT:  # of what is older, some of these ranges was not looked at
+            oldest = max(oldest, first)
+    return _Looked(number, sorted((at for at in positions if at >= oldest), reverse=True), having)
 
 
-def _positions(filters: Filters, position: ColumnElement[Any] = call_search.c.position) -> list[ColumnElement[bool]]:
+async def _start(
+    connection: AsyncConnection, span: Span, looked: _Looked, rarest: Sequence[str], most: int
+) -> int | None:
+    """Return from which position on enough is likely found; None where a rare word is looked for, wherever it is."""
+    if sum(looked.having[word] for word in rarest) < RARE * looked.calls:
+        return None
+    enough = round(2 * most * looked.calls / max(len(looked.positions), 1))
+    position = call_search.c.position
+    newest_first = select(position).where(position >= span[0], position < span[1]).order_by(position.desc())
+    return await connection.scalar(newest_first.offset(enough).limit(1))
+
+
+def _span(filters: Filters) -> Span:
     ends = [moment for moment in (filters.until, filters.before) if moment is not None]
-    conditions = [] if filters.since is None else [position >= position_of(filters.since)]
     # a position may be a little later than the call's own time
-    return conditions + ([position < position_of(min(ends) + timedelta(milliseconds=1))] if ends else [])
+    last = position_of(min(ends) + timedelta(milliseconds=1)) if ends else LAST
+    return 0 if filters.since is None else position_of(filters.since), last
 
 
-def _rest(filters: Filters) -> list[ColumnElement[bool]]:
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     row = calls.c
-    conditions = [
+    conditions: list[ColumnElement[bool]] = [
         row.organization_id == filters.organization_id,
         row.facet.in_(filters.facets()),
-        *call_lists.between(filters),
+        *between(filters),
     ]
     if filters.number is not None:
         conditions.append(or_(row.caller_number == filters.number, row.dialed_number == filters.number))
-    for column_, values in (
+    values: list[tuple[ColumnElement[Any], frozenset[str] | None]] = [
         (row.agent_id, filters.agent_ids),
         (row.campaign_id, filters.campaign_ids),
         (row.status, filters.statuses),
-    ):
-        if values is not None:
-            conditions.append(column_.in_(sorted(values)))
+    ]
+    conditions += [column.in_(sorted(wanted)) for column, wanted in values if wanted is not None]
     return conditions

@@ -178,7 +178,9 @@ async def _event_rows(connection: AsyncConnection, call_id: str, facts: list[Fac
     # `created_at` is when an event came to be known here, whenever it happened: who follows a call by it misses
     # none that comes late. It only grows within a call, whatever the clocks of several control planes say.
     stored = tables.events.c
-    last: datetime | None = await connection.scalar(select(func.max(stored.created_at)).where(stored.call_id == call_id))
+    last: datetime | None = await connection.scalar(
+        select(func.max(stored.created_at)).where(stored.call_id == call_id)
+    )
     now = utc_now() if last is None else max(utc_now(), last + MICROSECOND)
     return [
         {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.store.queries import Record
 from agent_worker.store.tables import calls, events, transcript_entries
+
+ROOM_MARGIN = timedelta(minutes=5)
+"""A room is there before its call and after it, by less than this."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,17 @@ async def live_state(
             for found in (await connection.execute(happened)).mappings()
         ],
     )
+
+
+async def call_of_room(connection: AsyncConnection, room_name: str, at: datetime) -> str | None:
+    """Return the call that was in this room at this time, None where there was none: names of rooms come again."""
+    query = (
+        select(calls.c.id, calls.c.created_at, calls.c.ended_at)
+        .where(calls.c.room_name == room_name)
+        .order_by(calls.c.created_at.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    if row is None or at < row.created_at - ROOM_MARGIN or (row.ended_at and at > row.ended_at + ROOM_MARGIN):
+        return None
+    return str(row.id)

@@ -41,13 +41,15 @@ _REPORT: dict[str, Any] = {
     "structured_data": {},
     "custom_data": {},
     "artifacts": {},
-    "metadata": {},
     "scheduled_callback": None,
     "analysis_error": None,
     "customer_name": None,
     "customer_request": None,
     "score_reason": None,
 }
+_FIGURES = ("latency", "unpriced", "disconnection_reason")
+"""What stays of a report's metadata; the rest came with the call."""
+
 _TRANSFER: dict[str, Any] = {
     "transfer_to": "",
     "from_room_name": None,
@@ -76,9 +78,7 @@ async def lock_for_purge(connection: AsyncConnection, call_id: str) -> dict[str,
     return None if row is None else dict(row)
 
 
-async def forget_recording(
-    connection: AsyncConnection, call_id: str, now: datetime, why: str
-) -> dict[str, Any] | None:
+async def forget_recording(connection: AsyncConnection, call_id: str, now: datetime, why: str) -> dict[str, Any] | None:
     """Blank where a recording is; returns `{path, location, host}`, None where there is no file to delete."""
     query = select(recordings).where(recordings.c.call_id == call_id).with_for_update()
     row = (await connection.execute(query)).mappings().one_or_none()
@@ -103,10 +103,17 @@ async def blank_call(connection: AsyncConnection, call_id: str, at: datetime) ->
     await connection.execute(delete(jobs).where(jobs.c.call_id == call_id))
     await connection.execute(update(events).where(events.c.call_id == call_id).values(payload={}))
     await connection.execute(update(transfers).where(transfers.c.call_id == call_id).values(_TRANSFER))
-    await connection.execute(update(reports).where(reports.c.call_id == call_id).values(_REPORT))
+    await _blank_report(connection, call_id)
     await _blank_deliveries(connection, call_id)
     await _blank_callbacks(connection, call_id, at)
     await index_call(connection, call_id)
+
+
+async def _blank_report(connection: AsyncConnection, call_id: str) -> None:
+    mine = reports.c.call_id == call_id
+    known = await connection.scalar(select(reports.c.metadata).where(mine)) or {}
+    figures = {name: known[name] for name in _FIGURES if name in known}
+    await connection.execute(update(reports).where(mine).values(**_REPORT, metadata=figures))
 
 
 async def _blank_deliveries(connection: AsyncConnection, call_id: str) -> None:

@@ -59,23 +59,25 @@ async def call_events(connection: AsyncConnection, call_id: str) -> list[Record]
         .where(events.c.call_id == call_id)
         .order_by(events.c.occurred_at, events.c.sequence, events.c.id)
     )
-    return [
-        {
-            "id": row["id"],
-            "session_id": call_id,
-            "organization_id": row["organization_id"],
-            "provider": row["provider"],
-            "event_type": row["event_type"],
-            "status": row["status"],
-            "failure_cause": row["failure_cause"],
-            "sip_status_code": row["sip_status_code"],
-            "sip_status": row["sip_status"],
-            "occurred_at": wire_time(row["occurred_at"]),
-            "payload": row["payload"],
-            "created_at": wire_time(row["created_at"]),
-        }
-        for row in await _all(connection, query)
-    ]
+    return [event_record(row) for row in await _all(connection, query)]
+
+
+def event_record(row: Record) -> Record:
+    """Return the contract's CallEvent of a row of the event list that also has the call's `organization_id`."""
+    return {
+        "id": row["id"],
+        "session_id": row["call_id"],
+        "organization_id": row["organization_id"],
+        "provider": row["provider"],
+        "event_type": row["event_type"],
+        "status": row["status"],
+        "failure_cause": row["failure_cause"],
+        "sip_status_code": row["sip_status_code"],
+        "sip_status": row["sip_status"],
+        "occurred_at": wire_time(row["occurred_at"]),
+        "payload": row["payload"],
+        "created_at": wire_time(row["created_at"]),
+    }
 
 
 async def call_recording(connection: AsyncConnection, call_id: str) -> Record | None:
@@ -125,25 +127,27 @@ async def transcript(connection: AsyncConnection, call_id: str) -> list[Record]:
     """Return the contract's transcript entries of a call, by index."""
     entries = transcript_entries.c
     query = select(transcript_entries).where(entries.call_id == call_id).order_by(entries.index)
-    return [
-        {
-            "id": f"{call_id}:{row['index']}",
-            "index": row["index"],
-            "source": row["source"],
-            "text": row["text"],
-            "started_at": wire_time(row["started_at"]),
-            "ended_at": wire_time(row["ended_at"]),
-            "provider": row["provider"],
-            "model": row["model"],
-            "metadata": row["metadata"],
-            "eou_ms": row["eou_ms"],
-            "llm_ttft_ms": row["llm_ttft_ms"],
-            "tts_ttfb_ms": row["tts_ttfb_ms"],
-            "conversational_latency_ms": row["conversational_latency_ms"],
-            "latency_status": row["latency_status"],
-        }
-        for row in await _all(connection, query)
-    ]
+    return [turn_record(row) for row in await _all(connection, query)]
+
+
+def turn_record(row: Record) -> Record:
+    """Return the contract's transcript entry of a row of the transcript."""
+    return {
+        "id": f"{row['call_id']}:{row['index']}",
+        "index": row["index"],
+        "source": row["source"],
+        "text": row["text"],
+        "started_at": wire_time(row["started_at"]),
+        "ended_at": wire_time(row["ended_at"]),
+        "provider": row["provider"],
+        "model": row["model"],
+        "metadata": row["metadata"],
+        "eou_ms": row["eou_ms"],
+        "llm_ttft_ms": row["llm_ttft_ms"],
+        "tts_ttfb_ms": row["tts_ttfb_ms"],
+        "conversational_latency_ms": row["conversational_latency_ms"],
+        "latency_status": row["latency_status"],
+    }
 
 
 async def call_transfers(connection: AsyncConnection, call_id: str) -> list[Record]:

@@ -55,11 +55,6 @@ def asked(search: str) -> list[Alternative]:
     return alternatives
 
 
-def is_found(words: str, alternatives: Iterable[Alternative]) -> bool:
-    """Return whether a call with these words, as `words_of` returns them, is among the found."""
-    return any(all(f" {beginning}" in words for beginning in alternative) for alternative in alternatives)
-
-
 def position_of(created_at: datetime) -> int:
     """Return a call's place in the order of calls."""
     return (created_at - _EPOCH) // timedelta(microseconds=1)

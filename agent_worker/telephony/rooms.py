@@ -13,6 +13,19 @@ logger = logging.getLogger("agent_worker.telephony")
 ATTEMPTS = 4
 ATTEMPT_SECONDS = 2.0
 
+WEB_IDENTITY_PREFIX = "web-"
+"""Begins the identity of whoever joins a call from a browser; the call's own parties are never called so."""
+
+
+def agent_identity(job_id: str) -> str:
+    """Return what a worker is called in the room of a call it has taken."""
+    return f"agent-{job_id}"
+
+
+def is_web(identity: str) -> bool:
+    """Return whether this is somebody who joined from a browser."""
+    return identity.startswith(WEB_IDENTITY_PREFIX)
+
 
 async def delete_room(client: api.LiveKitAPI, room_name: str) -> bool:
     """Delete the room, which hangs up every leg in it; retried for up to about 9 s.

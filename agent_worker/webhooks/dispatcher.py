@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_worker.webhooks")
 
 POLL_SECONDS = 0.25
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=20)
 """Longer than the longest timeout of an endpoint, and a while for its result to be written."""
 
 SHARED = 64

@@ -59,8 +59,9 @@ def read_retry_after(value: str | None, now: datetime) -> timedelta | None:
 class EndpointHealth:
     """How one endpoint has been answering this process, and so how much it is asked.
 
-    It begins with few requests at a time. An endpoint that fails is asked by a single one; after five failures in a row it rests, longer each time
-    up to two minutes, and then a single request finds out whether it is back. One success lets everything go again.
+    It begins with few requests at a time. An endpoint that fails is asked by a single one; after five failures in a row
+    it rests, longer each time up to two minutes, and then a single request finds out whether it is back. A success lets
+    twice as many go.
     """
 
     def __init__(self) -> None:

@@ -71,16 +71,18 @@ class Rig:
         numbers: Sequence[str] | None = None,
         metadata: str = "",
         route: bool = True,
+        process: type[WorkerProcess] = WorkerProcess,
     ) -> AsyncIterator[WorkerProcess]:
         """Run a worker whose agents answer their numbers (or `numbers`); its trunk and rule go with it.
 
         Args:
             route: False makes neither trunk nor rule.
+            process: how it is run.
         """
         content = list(agents) or [self.agent(numbers=[self.next_number()])]
         answered = list(numbers) if numbers is not None else [n for a in content for n in a.get("numbers", [])]
         name = f"phone-agent-{answered[0][1:]}"
-        worker = WorkerProcess(folder, self.stack.env | self.providers.env | dict(env or {}), content, agent_name=name)
+        worker = process(folder, self.stack.env | self.providers.env | dict(env or {}), content, agent_name=name)
         inbound = await self.stack.route_number(answered, name, metadata=metadata) if route else None
         try:
             async with worker:

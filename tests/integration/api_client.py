@@ -55,7 +55,7 @@ class Served:
 
 def asking(url: str, key: str) -> httpx.AsyncClient:
     """Return a client that asks with this key."""
-    return httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"})
+    return httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30)
 
 
 @asynccontextmanager

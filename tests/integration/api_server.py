@@ -43,11 +43,16 @@ UNLIMITED = {"api_requests_per_minute": 0, "api_wrong_keys_per_minute": 0}
 
 @dataclass(frozen=True)
 class ApiServer:
-    """A running `serve` and its keys."""
+    """A running `serve` and its keys.
+
+    Attributes:
+        anybody: a client without a key.
+    """
 
     url: str
     settings: Settings
     keys: dict[str, str]
+    anybody: httpx.Client
 
     def client(self, scope: str = "admin", **options: Any) -> httpx.Client:
         """Return a client with the key of this scope."""
@@ -122,8 +127,8 @@ def seeded_server(folder: Path, *, seed: bool = True, **changes: Any) -> Iterato
         return keys | {"other": await make_key(settings, scope="admin", agent_ids=[OTHER_AGENT_ID])}
 
     keys = asyncio.run(prepare())
-    with in_thread(settings) as url:
-        yield ApiServer(url, settings, keys)
+    with in_thread(settings) as url, httpx.Client(base_url=url, timeout=30) as anybody:
+        yield ApiServer(url, settings, keys, anybody)
 
 
 async def write_rows(settings: Settings) -> None:

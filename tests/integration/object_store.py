@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,8 +49,12 @@ class ObjectStore:
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": REGION,
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_ALLOW_HTTP": "true",
         }
+
+    async def asked_to_write(self) -> None:
+        """Wait until something that writes came while it was closed."""
+        async with asyncio.timeout(60):
+            await self.waiting.wait()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
@@ -76,6 +81,10 @@ class ObjectStore:
                 upload = f"upload-{len(self.parts)}"
                 self.parts[upload] = {}
                 return web.Response(text=_xml("InitiateMultipartUploadResult", UploadId=upload, Key=key, Bucket=BUCKET))
+            case "POST" if "delete" in query:
+                for name in re.findall(r"<Key>(.*?)</Key>", body.decode()):
+                    self.objects.pop(f"{BUCKET}/{name}", None)
+                return web.Response(text=_xml("DeleteResult"))
             case "POST":
                 parts = self.parts.pop(query["uploadId"])
                 self._keep(key, b"".join(parts[number] for number in sorted(parts)))

@@ -237,33 +237,36 @@ async def test_null_clears_what_can_be_cleared(tmp_path: Path) -> None:
         assert (await made(there, voice=None, llmOptions=None, webhooks=None))["llmOptions"] is None
 
 
-@pytest.mark.parametrize(
-    ("body", "places"),
-    [
-        ({}, {"name", "systemPrompt", "intent"}),
-        ({**NEW_AGENT, "intent": {}}, {"intent.language"}),
-        ({**NEW_AGENT, "intent": {"language": "english"}}, {"intent.language"}),
-        ({**NEW_AGENT, "name": ""}, {"name"}),
-        ({**NEW_AGENT, "systemPrompt": "  "}, {""}),
-        ({**NEW_AGENT, "llmOptions": {"temperature": 9}}, {"llmOptions.temperature"}),
-        ({**NEW_AGENT, "tools": [{"name": "t", "source": {"kind": "webhook", "url": "x"}}]}, {"tools.0.source.url"}),
-        ({**NEW_AGENT, "tools": ["a", "a"]}, {"tools.1"}),
-        ({**NEW_AGENT, "webhooks": {"status": {"url": "https://10.0.0.1/x"}}}, {"webhooks.status.url"}),
-        ({**NEW_AGENT, "webhooks": {"status": {"url": "https://a.example", "secret": "env:HOME"}}}, {"webhooks.status.secret"}),
-        ({**NEW_AGENT, "toolSecrets": {"a": "env:OPENAI_API_KEY"}}, {"toolSecrets.a"}),
-        ({**NEW_AGENT, "promptVariables": [{"name": "a"}], "firstMessage": "{% if %}"}, {"firstMessage"}),
-        ({**NEW_AGENT, "prompt": "nobody"}, {"prompt"}),
-        ({**NEW_AGENT, "prompt": "../../etc/passwd", "systemPrompt": ""}, {"prompt"}),
-        ({**NEW_AGENT, "numbers": ["2015550123"]}, {"numbers.0"}),
-        ({**NEW_AGENT, "numbers": [NUMBER]}, {"numbers.0"}),
-    ],
-)  # fmt: skip
-async def test_what_is_wrong_is_told_by_its_place(tmp_path: Path, body: dict[str, Any], places: set[str]) -> None:
+WRONG: list[tuple[dict[str, Any], Any]] = [
+    ({}, {"name", "systemPrompt", "intent"}),
+    ({**NEW_AGENT, "intent": {}}, {"intent.language"}),
+    ({**NEW_AGENT, "intent": {"language": "english"}}, {"intent.language"}),
+    ({**NEW_AGENT, "name": ""}, {"name"}),
+    ({**NEW_AGENT, "systemPrompt": "  "}, {""}),
+    ({**NEW_AGENT, "llmOptions": {"temperature": 9}}, {"llmOptions.temperature"}),
+    ({**NEW_AGENT, "tools": [{"name": "t", "source": {"kind": "webhook", "url": "x"}}]}, {"tools.0.source.url"}),
+    ({**NEW_AGENT, "tools": ["a", "a"]}, {"tools.1"}),
+    ({**NEW_AGENT, "webhooks": {"status": {"url": "https://10.0.0.1/x"}}}, {"webhooks.status.url"}),
+    (
+        {**NEW_AGENT, "webhooks": {"status": {"url": "https://a.example", "secret": "env:HOME"}}},
+        {"webhooks.status.secret"},
+    ),
+    ({**NEW_AGENT, "toolSecrets": {"a": "env:OPENAI_API_KEY"}}, {"toolSecrets.a"}),
+    ({**NEW_AGENT, "promptVariables": [{"name": "a"}], "firstMessage": "{% if %}"}, {"firstMessage"}),
+    ({**NEW_AGENT, "prompt": "nobody"}, {"prompt"}),
+    ({**NEW_AGENT, "prompt": "../../etc/passwd", "systemPrompt": ""}, {"prompt"}),
+    ({**NEW_AGENT, "numbers": ["2015550123"]}, {"numbers.0"}),
+    ({**NEW_AGENT, "numbers": [NUMBER]}, {"numbers.0"}),
+]
+
+
+async def test_what_is_wrong_is_told_by_its_place(tmp_path: Path) -> None:
     """400 with a path for each mistake, never with the value; nothing is made."""
     async with served(tmp_path) as there:
-        issues = wrong(await there.http.post("/v1/agents", json=body))
-        assert places <= issues.keys()
-        assert "OPENAI" not in str(issues)
+        for body, places in WRONG:
+            issues = wrong(await there.http.post("/v1/agents", json=body))
+            assert places <= issues.keys(), body
+            assert "OPENAI" not in str(issues)
         assert len((await there.http.get("/v1/agents")).json()) == 1
 
 
@@ -426,3 +429,21 @@ async def test_a_row_an_earlier_policy_let_in_can_still_be_changed(tmp_path: Pat
             f"/v1/agents/{agent_id}", json={"webhooks": {"status": {"url": "http://10.0.0.1/y"}}}
         )
         assert "webhooks.status.url" in wrong(answer)
+
+
+async def test_the_example_of_the_docs_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    """What stands there can be copied: it makes an agent with two tools and a number that leads to it."""
+    page = (root / "docs" / "agents.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    async with served(tmp_path) as there:
+        monkeypatch.setenv("API_KEY", there.key)
+        monkeypatch.setenv("API_URL", there.url)
+        await asyncio.to_thread(exec, compile(code, "docs/agents.md", "exec"), {})
+        row = (await there.http.get("/v1/agents")).json()[-1]
+        tools = (await there.http.get(f"/v1/agents/{row['id']}/tools")).json()
+        numbers = (await there.http.get("/v1/phone-numbers")).json()
+    assert [tool["name"] for tool in tools] == ["take_message", "end_call"]
+    assert [number["e164"] for number in numbers if number["agentId"] == row["id"]] == ["+12015550177"]
+    assert capsys.readouterr().out.startswith("action_required ['No SIP connection is described")

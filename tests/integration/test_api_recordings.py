@@ -147,12 +147,17 @@ async def test_a_link_is_good_for_one_recording_until_it_expires(tmp_path: Path)
 
         assert await opened(signer.token(Link(call_id, "mono", int(time.time())))) == (403, "LINK_EXPIRED")
         forged = LinkSigner("another secret").token(Link(call_id, "mono", link.expires))
-        for other in (forged, token[:-2], token + "x", "x", "%00", "..%2f..%2fwebhook-secret", "a" * 900):
+        for other in (forged, token[:-2], token + "x", "x", "%00", "a" * 900):
             assert await opened(other) == (403, "LINK_INVALID")
         assert problem(await player.get(f"{api.url}/recordings/{'a' * 5_000}")) == (400, "VALIDATION_ERROR")
         for walked in ("../webhook-secret", "..", "call-2", "/etc/passwd"):
             assert await opened(signer.token(Link(walked, "mono", link.expires))) == (404, "RECORDING_NOT_AVAILABLE")
-        for path in ("/recordings/../webhook-secret", "/recordings/", f"/recordings/{token}/.."):
+        for path in (
+            "/recordings/..%2f..%2fwebhook-secret",
+            "/recordings/%2e%2e/x",
+            "/recordings/",
+            f"/recordings/{token}/..",
+        ):
             assert (await player.get(f"{api.url}{path}")).status_code in (403, 404)
         assert (await player.get(answer["url"])).status_code == 200
         assert (await player.post(answer["url"])).status_code == 405

@@ -8,11 +8,10 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from spekoai import AsyncSpeko, Speko
+from spekoai import Speko
 
 from agent_worker.api.backend import Streaming
 from agent_worker.api.server import STOP_SECONDS
@@ -23,6 +22,7 @@ from agent_worker.settings import Settings
 from tests.call_facts import CallStory, whole_call
 from tests.databases import KINDS, fresh_database, held
 from tests.integration.serving import make_key, remote_to, serve_settings, serving
+from tests.watching import in_short, watching
 
 PARTIAL = {"metadata": {"partial": True}, "latency_status": "partial"}
 
@@ -35,68 +35,6 @@ async def beside(settings: Settings) -> AsyncIterator[EmbeddedControlPlane]:
         yield control
     finally:
         await control.aclose()
-
-
-class Watching:
-    """A real client that follows a call in the background."""
-
-    def __init__(self, url: str, key: str, call_id: str = "call-1", cursor: str | None = None) -> None:
-        self.told: list[Any] = []
-        self._client = AsyncSpeko(api_key=key, base_url=url)
-        self._arrived = asyncio.Event()
-        self._task = asyncio.create_task(self._follow(call_id, cursor))
-
-    async def _follow(self, call_id: str, cursor: str | None) -> None:
-        async for happening in self._client.sessions.stream(call_id, cursor=cursor):
-            self.told.append(happening)
-            self._arrived.set()
-
-    async def until(self, *words: str) -> list[str]:
-        """Wait until the last things told are these; returns all that was told, in short."""
-        async with asyncio.timeout(20):
-            while self.words[-len(words) :] != list(words):
-                if self._task.done():
-                    await self._task
-                    raise AssertionError(f"the stream ended with {self.words}")
-                self._arrived.clear()
-                await self._arrived.wait()
-        return self.words
-
-    async def all(self) -> list[str]:
-        """Wait for the end; returns all that was told, in short."""
-        async with asyncio.timeout(20):
-            await self._task
-        return self.words
-
-    @property
-    def words(self) -> list[str]:
-        return [in_short(happening) for happening in self.told]
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await self._client.close()
-
-
-@contextlib.asynccontextmanager
-async def watching(url: str, key: str, **options: Any) -> AsyncIterator[Watching]:
-    found = Watching(url, key, **options)
-    try:
-        yield found
-    finally:
-        await found.stop()
-
-
-def in_short(happening: Any) -> str:
-    match happening.type:
-        case "status":
-            return str(happening.status)
-        case "transcript":
-            return str(happening.turn.text)
-        case "event":
-            return str(happening.event.event_type)
-        case _:
-            return "end"
 
 
 WHOLE = [
@@ -345,11 +283,11 @@ async def test_a_server_that_stops_asks_its_watchers_to_come_again(tmp_path: Pat
     async def follow(url: str, watched: asyncio.Event) -> None:
         nonlocal told
         headers = {"authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(base_url=url) as client:
-            async with client.stream("GET", "/v1/sessions/call-1/stream", headers=headers) as answer:
-                async for text in answer.aiter_text():
-                    told += text
-                    watched.set()
+        path = f"{url}/v1/sessions/call-1/stream"
+        async with httpx.AsyncClient() as client, client.stream("GET", path, headers=headers) as answer:
+            async for text in answer.aiter_text():
+                told += text
+                watched.set()
 
     watched = asyncio.Event()
     async with serving(settings) as url, beside(settings) as worker:

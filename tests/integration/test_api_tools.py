@@ -130,30 +130,32 @@ async def test_a_secret_goes_in_and_stays(tmp_path: Path) -> None:
         assert (rotated.secret, rotated.auth_headers[0].value) == ("another-secret", "Bearer of-the-header")
 
 
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ({"name": ""}, "name"),
-        ({"name": "no spaces"}, "name"),
-        ({"description": ""}, "description"),
-        ({"description": "x" * 1_025}, "description"),
-        ({"parameters": None}, "parameters"),
-        ({"parameters": []}, "parameters"),
-        ({"source": {"kind": "other"}}, "source"),
-        ({"source": {"kind": "webhook"}}, "source.url"),
-        ({"source": {"kind": "webhook", "url": "https://127.0.0.1/x"}}, "source.url"),
-        ({"source": {"kind": "webhook", "url": "https://metadata.google.internal/x"}}, "source.url"),
-        ({"source": {"kind": "webhook", "url": "http://crm.example.com/x"}}, "source.url"),
-        ({"source": {**WEBHOOK, "timeoutMs": 9_000}}, "source.timeoutMs"),
-        ({"source": {**WEBHOOK, "secret": "env:HOME"}}, "source.secret"),
-        ({"preToolSpeech": "sometimes"}, "preToolSpeech"),
-    ],
-)
-async def test_what_is_wrong_is_told_by_its_place(tmp_path: Path, change: dict[str, Any], place: str) -> None:
+WRONG: list[tuple[dict[str, Any], Any]] = [
+    ({"name": ""}, "name"),
+    ({"name": "no spaces"}, "name"),
+    ({"description": ""}, "description"),
+    ({"description": "x" * 1_025}, "description"),
+    ({"parameters": None}, "parameters"),
+    ({"parameters": []}, "parameters"),
+    ({"source": {"kind": "other"}}, "source"),
+    ({"source": {"kind": "webhook"}}, "source.url"),
+    ({"source": {"kind": "webhook", "url": "https://127.0.0.1/x"}}, "source.url"),
+    ({"source": {"kind": "webhook", "url": "https://metadata.google.internal/x"}}, "source.url"),
+    ({"source": {"kind": "webhook", "url": "http://crm.example.com/x"}}, "source.url"),
+    ({"source": {**WEBHOOK, "timeoutMs": 9_000}}, "source.timeoutMs"),
+    ({"source": {**WEBHOOK, "secret": "env:HOME"}}, "source.secret"),
+    ({"preToolSpeech": "sometimes"}, "preToolSpeech"),
+]
+
+
+async def test_what_is_wrong_is_told_by_its_place(tmp_path: Path) -> None:
     """Private and loopback addresses are refused at registration, as is what the schema does not allow."""
     async with served(tmp_path) as there:
         agent = (await made(there))["id"]
-        assert place in wrong(await there.http.post(f"/v1/agents/{agent}/tools", json={**LOOK_UP, **change}))
+        for change, place in WRONG:
+            assert place in wrong(await there.http.post(f"/v1/agents/{agent}/tools", json={**LOOK_UP, **change})), (
+                change
+            )
         assert (await there.http.get(f"/v1/agents/{agent}/tools")).json() == []
 
 

@@ -121,41 +121,39 @@ async def test_deletion_is_an_empty_answer(tmp_path: Path) -> None:
         assert (answer.status_code, answer.content) == (204, b"")
 
 
-@pytest.mark.parametrize(
-    ("change", "key", "said"),
-    [
-        ({"url": "https://127.0.0.1/x"}, "url", "loopback"),
-        ({"url": "https://169.254.169.254/latest"}, "url", "may not reach"),
-        ({"url": "https://10.1.2.3/x"}, "url", "private"),
-        ({"url": "https://localhost/x"}, "url", "local name"),
-        ({"url": "http://crm.example.com/x"}, "url", "https only"),
-        ({"url": "https://user:hush@crm.example.com/x"}, "url", "user name or password"),
-        ({"events": ["call.pre_call"]}, "events", "webhooks.preCall"),
-        ({"events": ["sms.sent"]}, "0", "call.report"),
-        ({"events": []}, "events", "at least 1"),
-        ({"allAgents": False}, "agentIds", "at least one agent"),
-        ({"allAgents": False, "agentIds": ["nobody"]}, "agentIds", "no agent nobody"),
-        ({"signingSecretSource": "custom"}, "signingSecret", "needed"),
-        ({"signingSecret": "secret-of-the-endpoint"}, "signingSecret", "custom"),
-        ({"signingSecretSource": "custom", "signingSecret": "whsec_%%%%"}, "signingSecret", "base64"),
-        ({"headers": {"Webhook-Id": "mine"}}, "headers", "set here"),
-        ({"authHeaders": [{"name": "X-Key"}]}, "body", "no value"),
-        ({"authHeaders": [{"name": "A", "value": "1"}, {"name": "a", "value": "2"}]}, "authHeaders", "twice"),
-        ({"timeoutMs": 99}, "timeoutMs", "100"),
-        ({"filterTags": {"tenant": 5}}, "tenant", "string"),
-        ({"name": ""}, "name", "at least 1"),
-    ],
-)
-async def test_what_cannot_be_an_endpoint_is_refused(
-    change: dict[str, Any], key: str, said: str, tmp_path: Path
-) -> None:
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"url": "https://127.0.0.1/x"}, "url", "loopback"),
+    ({"url": "https://169.254.169.254/latest"}, "url", "may not reach"),
+    ({"url": "https://10.1.2.3/x"}, "url", "private"),
+    ({"url": "https://localhost/x"}, "url", "local name"),
+    ({"url": "http://crm.example.com/x"}, "url", "https only"),
+    ({"url": "https://user:hush@crm.example.com/x"}, "url", "user name or password"),
+    ({"events": ["call.pre_call"]}, "events", "webhooks.preCall"),
+    ({"events": ["sms.sent"]}, "0", "call.report"),
+    ({"events": []}, "events", "at least 1"),
+    ({"allAgents": False}, "agentIds", "at least one agent"),
+    ({"allAgents": False, "agentIds": ["nobody"]}, "agentIds", "no agent nobody"),
+    ({"signingSecretSource": "custom"}, "signingSecret", "needed"),
+    ({"signingSecret": "secret-of-the-endpoint"}, "signingSecret", "custom"),
+    ({"signingSecretSource": "custom", "signingSecret": "whsec_%%%%"}, "signingSecret", "base64"),
+    ({"headers": {"Webhook-Id": "mine"}}, "headers", "set here"),
+    ({"authHeaders": [{"name": "X-Key"}]}, "authHeaders", "no value"),
+    ({"authHeaders": [{"name": "A", "value": "1"}, {"name": "a", "value": "2"}]}, "authHeaders", "twice"),
+    ({"timeoutMs": 99}, "timeoutMs", "100"),
+    ({"filterTags": {"tenant": 5}}, "tenant", "string"),
+    ({"name": ""}, "name", "at least 1"),
+]
+
+
+async def test_what_cannot_be_an_endpoint_is_refused(tmp_path: Path) -> None:
     """400 with the key and the reason; nothing is registered."""
     async with served(tmp_path) as there:
-        answer = await there.http.post("/v1/webhooks", json={**told("https://crm.example.com/a"), **change})
-        status, path, message = issue_of(answer)
-        assert (status, path) == (400, key)
-        assert said in message
-        assert "hush" not in answer.text
+        for change, key, said in REFUSED:
+            answer = await there.http.post("/v1/webhooks", json={**told("https://crm.example.com/a"), **change})
+            status, path, message = issue_of(answer)
+            assert (status, path) == (400, key), change
+            assert said in message
+            assert "hush" not in answer.text
         assert (await there.http.get("/v1/webhooks")).json() == {"data": []}
 
 
@@ -290,14 +288,12 @@ async def test_agents_own_hooks_are_told_and_listed(tmp_path: Path) -> None:
     assert "of-the-header" not in detail.text
 
 
-@pytest.mark.parametrize(
-    "query", ["cursor=x", "cursor=2026-01-01_a", "limit=0", "limit=101", "status=lost", "from=now"]
-)
-async def test_wrong_filters_are_refused(query: str, tmp_path: Path) -> None:
+async def test_wrong_filters_are_refused(tmp_path: Path) -> None:
     """400 in the error shape."""
     async with served(tmp_path) as there:
-        answer = await there.http.get(f"/v1/webhook-deliveries?{query}")
-        assert issue_of(answer)[0] == 400
+        for query in ("cursor=x", "cursor=2026-01-01_a", "limit=0", "limit=101", "status=lost", "from=now"):
+            answer = await there.http.get(f"/v1/webhook-deliveries?{query}")
+            assert issue_of(answer)[:2] == (400, query.partition("=")[0])
 
 
 async def test_a_replaced_secret_signs_beside_the_new_one(tmp_path: Path) -> None:

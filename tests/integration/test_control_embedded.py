@@ -200,7 +200,7 @@ async def test_a_call_given_up_too_early_is_told_again_as_it_really_ended(kind: 
 async def test_prices_reach_the_report_and_a_broken_table_costs_no_report(tmp_path: Path) -> None:
     """The bill follows the operator's table; one that cannot be read leaves everything marked unpriced."""
     prices = tmp_path / "prices.yaml"
-    prices.write_text('deepgram: {"*": {stt_seconds: 100}}\n')
+    prices.write_text('deepgram: {"*": {stt_seconds: 100}}\nsip: {inbound: {telephony_seconds: 10}}\n')
     reports = []
     for name in ("good", "broken"):
         (tmp_path / name).mkdir()
@@ -212,10 +212,10 @@ async def test_prices_reach_the_report_and_a_broken_table_costs_no_report(tmp_pa
     good, broken = reports
     assert good is not None
     assert broken is not None
-    assert good["cost_micro_usd"] == "950"
+    assert good["cost_micro_usd"] == "1050"
     assert [line["provider"] for line in good["metadata"]["unpriced"]] == ["cartesia"]
     assert broken["cost_micro_usd"] == "0"
-    assert len(broken["metadata"]["unpriced"]) == 2
+    assert len(broken["metadata"]["unpriced"]) == 3
 
 
 async def test_a_locked_database_is_tried_again_and_then_takes_the_facts(tmp_path: Path) -> None:

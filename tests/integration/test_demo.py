@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,27 @@ from agent_worker.simulation.script import CALLER_LINES
 
 DEMO_SECONDS = 170
 
+LOOPBACK_ONLY = """
+import fcntl, os, socket, struct, sys
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 
 def isolation() -> list[str]:
-    """Return the command that takes the network away, where this machine allows that."""
+    """Return the command that leaves a program loopback and no other network, where this machine allows that."""
     unshare = shutil.which("unshare")
-    if unshare is None or os.system(f"{unshare} -rn true 2>/dev/null") != 0:
+    command = [unshare or "", "-rn", sys.executable, "-c", LOOPBACK_ONLY]
+    if unshare is None or subprocess.run([*command, shutil.which("true") or ""], capture_output=True).returncode:
         return []
-    return [unshare, "-rn"]
+    return command
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run the demo once, in an empty network namespace where that is possible; returns its folder and output."""
+    """Run the demo once, with no network but loopback where that is possible; returns its folder and output."""
     folder = tmp_path_factory.mktemp("demo") / "call"
     return folder, asyncio.run(run(folder))
 
@@ -109,7 +119,7 @@ def test_the_events_tell_the_call_in_order(demo: tuple[Path, str]) -> None:
 
 
 def test_the_webhook_verifies_with_the_standard_library_and_not_when_changed(demo: tuple[Path, str]) -> None:
-    """Headers, body and secret are what a receiver would need; one changed byte is refused."""
+    """Headers, body and secret are what a receiver got; one changed byte is refused."""
     webhook = read(demo[0], "webhook.json")
     receiver = Webhook(webhook["secret"])
     payload = receiver.verify(webhook["body"], webhook["headers"])
@@ -142,6 +152,29 @@ def test_the_output_shows_the_call_and_where_its_files_are(demo: tuple[Path, str
     assert "\x1b" not in output
     assert "agent Thanks for calling Juniper Cycles" in output
     assert "tool transfer_call" in output
+    assert "GET http://127.0.0.1:" in output
     assert str(folder / "recording.ogg") in output
     for noise in ("Traceback", "WARNING", "Warning", "LIVEKIT_"):
         assert noise not in output
+
+
+def test_the_api_shows_the_call_with_its_analysis(demo: tuple[Path, str]) -> None:
+    """What was fetched over HTTP is the whole call: analysed offline, its recording ready, its spans there."""
+    call, report = read(demo[0], "call.json"), read(demo[0], "report.json")
+    assert (call["status"], call["recording_status"], call["agent_id"]) == ("ended", "ready", "demo")
+    assert call["span_tree"]["root"]["name"] == "call"
+    assert (report["analysis_status"], report["analysis_provider"]) == ("completed", "embedded")
+    assert report["general_success"] is True
+    assert 1 <= report["final_score"] <= 10
+    assert report["customer_request"]
+    assert "saturday" in report["summary"]
+    assert "analysis   completed, by embedded/" in demo[1]
+
+
+def test_every_webhook_of_the_call_was_delivered_and_verified(demo: tuple[Path, str]) -> None:
+    """Report, analysis and recording went to a receiver by the dispatcher that serves operators."""
+    lines = [line.split(maxsplit=1)[1] for line in demo[1].splitlines() if line.startswith("  webhook    call.")]
+    told = {line.split(":")[0]: line for line in lines}
+    assert set(told) == {"call.report", "call.analysis", "call.recording"}
+    for line in told.values():
+        assert line.endswith("succeeded (200), signature verified by the receiver")

@@ -68,7 +68,7 @@ async def test_a_long_recording_goes_in_parts(bucket: ObjectStore, tmp_path: Pat
     store = store_on(tmp_path)
     bucket.open.clear()
     putting = asyncio.create_task(store.put(tmp_path / "call-1.ogg", "call-1"))
-    await bucket.waiting.wait()
+    await bucket.asked_to_write()
     assert bucket.objects == {}
     bucket.open.set()
     location = await putting
@@ -102,7 +102,7 @@ async def test_a_call_is_uploaded_and_its_link_leads_to_the_store(bucket: Object
         await subscribe(api.settings)
         bucket.open.clear()
         call_id, audio = await record_call(api.settings)
-        await bucket.waiting.wait()
+        await bucket.asked_to_write()
         early = await api.http.get(f"/v1/calls/{call_id}/recording")
         before = await stands(api.settings, call_id, "uploading")
         bucket.open.set()
@@ -140,7 +140,7 @@ async def test_a_store_that_is_away_is_tried_again(bucket: ObjectStore, tmp_path
         bucket.broken = True
         call_id, _ = await record_call(api.settings)
         async with asyncio.timeout(60):
-            while not any(job["error"] for job in await rows_in(api.settings, "jobs")):
+            while not any(job["error"] for job in await rows_in(api.settings, "jobs")):  # noqa: ASYNC110 - a row
                 await asyncio.sleep(0.1)
         bucket.broken = False
         await stands(api.settings, call_id, "ready", 60)

@@ -86,8 +86,8 @@ async def test_a_whole_call_reads_back_in_the_contracts_shape(kind: str, tmp_pat
     report = detail["report"]
     assert (report["outcome"], report["analysis_status"]) == ("message_taken", "heuristic")
     assert report["structured_data"] == {"message": {"name": "Maya"}}
-    assert [line["quantity"] for line in report["cost_breakdown"]] == [9.5, 40.0]
-    assert {line["provider"] for line in report["metadata"]["unpriced"]} == {"deepgram", "cartesia"}
+    assert [line["quantity"] for line in report["cost_breakdown"]] == [9.5, 40.0, 10.0]
+    assert {line["provider"] for line in report["metadata"]["unpriced"]} == {"deepgram", "cartesia", "sip"}
 
 
 async def test_the_official_client_reads_our_calls(tmp_path: Path) -> None:

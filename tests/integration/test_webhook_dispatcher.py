@@ -253,7 +253,7 @@ async def test_an_endpoint_that_is_back_gets_everything(file_outbox: Outbox) -> 
         await file_outbox.add("whe_1", receiver.url)
         ids = await file_outbox.write("whe_1", *["call.report"] * 40)
         async with file_outbox.delivering():
-            await receiver.wait_for_requests(16)
+            await receiver.wait_for_requests(5)
             await asyncio.sleep(0.5)
             asked = len(receiver.requests)
             receiver.answer_with({})

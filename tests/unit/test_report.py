@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_worker.control.cost import Cost
-from agent_worker.control.heuristic_report import CallRecord, heuristic_report, spoken_duration
+from agent_worker.control.heuristic_report import CallRecord, heuristic_report, spoken_duration, with_analysis
 from agent_worker.control.latency import latency_summary, percentile
 from tests.call_facts import START
 
@@ -74,7 +74,7 @@ def test_latency_cost_and_missing_prices_are_in_the_report() -> None:
     report = heuristic_report(CallRecord(_row(), ENTRIES, cost=Cost("12", [{"costMicroUsd": "12"}], missing)))
     assert report["cost_micro_usd"] == "12"
     assert report["metadata"]["unpriced"] == missing
-    assert report["metadata"]["latency"]["eou_ms"] == {"p50": 300.0, "p95": 300.0, "turns": 1}
+    assert report["metadata"]["latency"]["eou_ms"] == {"average": 300.0, "p50": 300.0, "p95": 300.0, "turns": 1}
     assert "llm_ttft_ms" not in report["metadata"]["latency"]
     assert report["metadata"]["customerId"] == "c1"
 
@@ -125,3 +125,28 @@ def test_percentiles_are_values_that_occurred() -> None:
     assert latency_summary([{"eou_ms": None}]) == {}
     with pytest.raises(ValueError, match="nothing"):
         percentile([], 50)
+
+
+ANALYSED = {"summary": "Read.", "outcome": "abandoned", "customer_name": "Maya", "custom_data": {"urgent": True}}
+
+
+@pytest.mark.parametrize(("status", "summary"), [("completed", "Read."), ("failed", "Inbound call of")])
+def test_late_facts_leave_an_analysis_alone(status: str, summary: str) -> None:
+    """Cost and artifacts follow the facts, the reading stays; where there is none the text follows the facts too."""
+    known = {**_known(), **ANALYSED, "analysis_status": status, "analysis_error": "timeout"}
+    fresh = heuristic_report(CallRecord(_row(), ENTRIES, cost=Cost("12")))
+    report = with_analysis(fresh, known)
+    assert (report["analysis_status"], report["analysis_error"], report["cost_micro_usd"]) == (status, "timeout", "12")
+    assert report["summary"].startswith(summary)
+
+
+def test_every_extraction_field_is_there_before_anybody_looked_for_it() -> None:
+    """A client that reads a key finds it, null, from the first report on."""
+    field = {"name": "urgent", "type": "boolean", "description": "Is it urgent?"}
+    row = _row(pipeline_config={"extractionFields": [field, {"junk": 1}]})
+    assert heuristic_report(CallRecord(row, ENTRIES))["custom_data"] == {"urgent": None}
+
+
+def _known() -> dict[str, Any]:
+    analysed = dict.fromkeys(("customer_name", "customer_request", "general_success", "final_score", "score_reason"))
+    return {**heuristic_report(CallRecord(_row(), ENTRIES)), **analysed}

@@ -10,7 +10,6 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from livekit import rtc
 
 SAMPLE_RATE = 16_000
 SPEAK_TIMEOUT_SECONDS = 10.0
@@ -107,6 +106,8 @@ def _read_wave(path: Path) -> bytes:
         raise EngineError("no audio")
     if rate == SAMPLE_RATE:
         return pcm
+    from livekit import rtc  # a control plane that lists voices does without
+
     resampler = rtc.AudioResampler(rate, SAMPLE_RATE)
     frame = rtc.AudioFrame(pcm, rate, 1, len(pcm) // 2)
     return b"".join(part.data.tobytes() for part in [*resampler.push(frame), *resampler.flush()])

@@ -33,7 +33,7 @@ class _Context:
 
 
 class CartesiaStandIn(StandIn):
-    """`GET /tts/websocket` and `POST /tts/bytes`.
+    """`GET /tts/websocket`, `POST /tts/bytes`, and the voices of `library` by `GET /voices`.
 
     The first audio of a text leaves `delay_ms` after the text came, the rest `speed` times faster than it
     plays. Speech begins with its first sample, so that a clipped beginning can be measured, and ends with
@@ -54,11 +54,17 @@ class CartesiaStandIn(StandIn):
         self.speed = speed
         self.voice = voice
         self.voices: list[str] = []  # ids asked for, in the order of the requests
+        self.library: list[tuple[str, str]] = []  # id and name of each voice of the account
+        self.keys: list[str] = []  # what the voices were asked for with
         self._number = 0
 
     def routes(self) -> list[web.RouteDef]:
         """Return what it serves."""
-        return [web.get("/tts/websocket", self._websocket), web.post("/tts/bytes", self._bytes)]
+        return [
+            web.get("/tts/websocket", self._websocket),
+            web.post("/tts/bytes", self._bytes),
+            web.get("/voices", self._voices),
+        ]
 
     async def warm(self, *texts: str) -> None:
         """Render texts beforehand, so that their delay is exact."""
@@ -69,6 +75,15 @@ class CartesiaStandIn(StandIn):
         speech = await asyncio.to_thread(render, text.strip(), rate, voice=self.voice)
         spoken: Pcm = np.concatenate((speech, np.zeros(int(rate * _PAUSE_SECONDS), dtype=np.int16)))
         return spoken
+
+    async def _voices(self, request: web.Request) -> web.StreamResponse:
+        self.keys.append(request.headers.get("x-api-key", ""))
+        limit, after = int(request.query.get("limit", "10")), request.query.get("starting_after")
+        ids = [voice_id for voice_id, _ in self.library]
+        start = ids.index(after) + 1 if after is not None else 0
+        page = self.library[start : start + limit]
+        rows = [{"id": voice_id, "name": name, "language": "en", "is_public": True} for voice_id, name in page]
+        return web.json_response({"data": rows, "has_more": start + limit < len(self.library)})
 
     async def _bytes(self, request: web.Request) -> web.StreamResponse:
         received = time.monotonic()

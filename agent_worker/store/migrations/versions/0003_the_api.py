@@ -256,8 +256,10 @@ def _search() -> None:
 def _search_of_sqlite() -> None:
     op.execute(
         "CREATE VIRTUAL TABLE call_search_words USING fts5("
-        "words, content='call_search', content_rowid='position', detail=none, columnsize=0)"
+        "words, content='call_search', content_rowid='position', detail=none, columnsize=0, "
+        "tokenize='ascii')"  # words come folded, and whatever is not ASCII belongs to them
     )
+    op.execute("CREATE VIRTUAL TABLE call_search_words_terms USING fts5vocab('call_search_words', 'instance')")
     add = "INSERT INTO call_search_words (rowid, words) VALUES (new.position, new.words);"
     drop = "INSERT INTO call_search_words (call_search_words, rowid, words) VALUES ('delete', old.position, old.words);"
     for event, does in (("INSERT", add), ("DELETE", drop), ("UPDATE", drop + add)):
@@ -270,9 +272,7 @@ def _words_of_known_calls() -> None:
     reports = sa.table("reports", *map(sa.column, ("call_id", "summary")))
     search = sa.table("call_search", *map(sa.column, ("position", "call_id", "words")))
     connection = op.get_bind()
-    query = sa.select(calls, reports.c.summary).select_from(
-        calls.outerjoin(reports, reports.c.call_id == calls.c.id)
-    )
+    query = sa.select(calls, reports.c.summary).select_from(calls.outerjoin(reports, reports.c.call_id == calls.c.id))
     taken: set[int] = set()
     for call in connection.execute(query.order_by(calls.c.created_at)).mappings().all():
         at = call["created_at"]
@@ -286,5 +286,6 @@ def _words_of_known_calls() -> None:
 
 def _no_search() -> None:
     if op.get_context().dialect.name != "postgresql":
+        op.execute("DROP TABLE call_search_words_terms")
         op.execute("DROP TABLE call_search_words")
     op.drop_table("call_search")
