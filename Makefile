@@ -39,8 +39,8 @@ bench: $(STAMP) ## Measure at the phone's ear, beside a plain LiveKit Agents wor
 	$(BIN)/python tests/e2e/stack/build.py
 	$(BIN)/python -m bench
 
-run: $(STAMP) ## Take calls; needs LIVEKIT_URL and the providers' keys.
-	$(BIN)/python -m agent_worker start
+run: $(STAMP) ## Take calls, with the API beside them; needs LIVEKIT_URL and the providers' keys.
+	$(BIN)/python -m agent_worker up
 
 dev: $(STAMP) ## Take calls, with logs for people.
 	$(BIN)/python -m agent_worker dev

@@ -25,6 +25,7 @@ from agent_worker.api.recording_files import recording_file_routes
 from agent_worker.api.recording_intake import recording_intake_routes
 from agent_worker.api.v1 import v1_routes
 from agent_worker.api.worker_routes import worker_routes
+from agent_worker.control.analysis import analysis_runner
 from agent_worker.control.authenticator import Authenticator
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.job_runner import Handler, JobRunner, host_name
@@ -74,8 +75,7 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
         "recordings": lambda: recording_runner(control).run(),
         "loop-lag": partial(metrics.watch_loop, metrics.SERVE_LOOP_LAG),
         "jobs": JobRunner(control, _job_handlers(backend), host=host_name()).run,
-        # apart from the others: a model that hangs keeps no recording from being uploaded
-        "analysis": JobRunner(control, _analysis(control, settings), host=host_name()).run,
+        "analysis": analysis_runner(control, settings, os.environ).run,
         "webhooks": Dispatcher(control, webhooks, settings, catalog.current).run,
         "old-webhooks": Housekeeper(control, settings).run,
         **_traces(control, settings),
@@ -120,13 +120,6 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
 def _job_handlers(backend: Backend) -> dict[str, Handler]:
     """Return what is done after calls, by kind of job."""
     return {LIVEKIT_EVENT: ServerEvents(backend.control).run}
-
-
-def _analysis(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Handler]:
-    from agent_worker.control.analysis import Analyst
-    from agent_worker.control.settle import ANALYSIS
-
-    return {ANALYSIS: Analyst(control, settings, os.environ).run}
 
 
 def _traces(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Callable[[], Awaitable[None]]]:

@@ -127,8 +127,32 @@ class Attempt(CamelShape):
     created_at: Moment
 
 
+_ATTEMPT: dict[str, Any] = {
+    "id": "att_3b6d02c4a1f84e0d",
+    "attemptNumber": 1,
+    "trigger": "automatic",
+    "requestUrl": "https://crm.example.com/calls",
+    "requestHeaders": {"content-type": "application/json", "webhook-signature": "***"},
+    "requestBody": {"type": "call.report"},
+    "responseStatus": 200,
+    "responseBody": "ok",
+    "responseTruncated": False,
+    "durationMs": 38,
+    "error": None,
+    "createdAt": "2026-03-02T09:31:06.000000Z",
+}
+
+
 class DeliveryDetail(_Delivery):
     """A delivery with what it says and every attempt."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {**_DELIVERY, "attemptCount": 1, "requestPayload": {"type": "call.report"}, "attempts": [_ATTEMPT]}
+            ]
+        }
+    )
 
     attempt_count: int
     request_payload: dict[str, Any]

@@ -13,7 +13,7 @@ from agent_worker.api import livekit_webhook
 from agent_worker.api.auth import Authenticate, Principal, given_key, hash_of, unauthorized
 from agent_worker.api.errors import ApiError, told
 from agent_worker.api.limits import Buckets, Failures
-from agent_worker.api.requests import body_of, check_json
+from agent_worker.api.requests import body_of, check_json, discard
 from agent_worker.errors import ControlPlaneError
 from agent_worker.settings import Settings
 
@@ -40,14 +40,18 @@ class Gate:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
+        unread = _has_body(request)
         try:
             request.state.principal = await self._whose(request)
             _check_address(request)
-            if _has_body(request):
+            if unread:
                 body = await body_of(request, MAX_BODY_BYTES)
+                unread = False
                 check_json(body, request.headers.get("content-type", ""))
                 receive = _again(body, receive)
         except (ApiError, ControlPlaneError) as error:
+            if unread:
+                await discard(receive)
             await told(error)(scope, receive, send)
         except ClientDisconnect:
             return

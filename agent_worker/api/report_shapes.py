@@ -251,8 +251,29 @@ class ReportWebhook(SnakeShape):
     error: str | None
 
 
+_FINALIZED = ("session_id", "summary", "outcome", "cost_micro_usd", "analysis_status", "webhook_deliveries")
+
+
 class FinalizeResult(SnakeShape):
     """The report as it is now, in short."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {name: REPORT_EXAMPLE[name] for name in _FINALIZED}
+                | {
+                    "analysis_pending": True,
+                    "webhook": {
+                        "status": "delivered",
+                        "attempts": 1,
+                        "next_retry_at": None,
+                        "delivered_at": _AT,
+                        "error": None,
+                    },
+                }
+            ]
+        }
+    )
 
     session_id: str
     summary: str

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.api.audit import audit
-from agent_worker.api.auth import Principal, Scope, requires
 from agent_worker.api.backend import Backend
 from agent_worker.api.errors import ApiError
+from agent_worker.api.known_calls import CallId, Operator, Reader, the_call
 from agent_worker.api.report_shapes import CallReport, FinalizeRequest, FinalizeResult
 from agent_worker.api.shapes import errors
 from agent_worker.control.settle import ANALYSIS, call_of, enqueue_analysis, make_report
@@ -19,9 +19,6 @@ from agent_worker.store.deliveries import retry_report_deliveries
 from agent_worker.store.jobs import is_pending
 from agent_worker.store.reports import call_report, lock_call
 
-CallId = Annotated[str, Path(max_length=200, description="The call's id, which is also its session's.")]
-Reader = Annotated[Principal, Depends(requires(Scope.READ))]
-Operator = Annotated[Principal, Depends(requires(Scope.OPERATE))]
 Record = dict[str, Any]
 
 _AGGREGATES = ("status", "attempts", "next_retry_at", "delivered_at", "error")
@@ -35,7 +32,7 @@ def reports_routes(backend: Backend) -> APIRouter:
     async def get_report(call_id: CallId, principal: Reader) -> CallReport:
         """Return the report; 404 before there is one, which is a moment after the call's end."""
         async with backend.control.reading() as connection:
-            await _the_call(connection, backend, principal, call_id)
+            await the_call(connection, backend, principal, call_id)
             report = await call_report(connection, call_id)
         if report is None:
             raise ApiError(404, "NOT_FOUND", "The call has no report yet: it is made when the call ends.")
@@ -49,8 +46,10 @@ def reports_routes(backend: Backend) -> APIRouter:
         wanted = body or FinalizeRequest()
         prices = await backend.control.prices()
         async with backend.control.writing() as connection:
+            await the_call(connection, backend, principal, call_id)
             await lock_call(connection, call_id)
-            call = await _the_call(connection, backend, principal, call_id)
+            call = await call_of(connection, call_id)
+            assert call is not None, "it was just found"
             if wanted.force_analysis and not backend.settings.analyses:
                 sentence = "Calls are not analysed here: the operator has set AGENT_WORKER_ANALYSIS=off."
                 raise ApiError(409, "ANALYSIS_OFF", sentence, retryable=False)
@@ -70,14 +69,6 @@ def reports_routes(backend: Backend) -> APIRouter:
         return _result(report, pending)
 
     return router
-
-
-async def _the_call(connection: AsyncConnection, backend: Backend, principal: Principal, call_id: str) -> Record:
-    call = await call_of(connection, call_id)
-    is_theirs = call is not None and call["organization_id"] == backend.organization_id
-    if call is None or not is_theirs or not principal.may_see(call["agent_id"]):
-        raise ApiError(404, "NOT_FOUND", "There is no such call.", retryable=False)
-    return call
 
 
 async def _retry_webhook(connection: AsyncConnection, backend: Backend, call: Record) -> None:

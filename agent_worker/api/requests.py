@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable
 
 from fastapi import Request
+from starlette.types import Receive
 
 from agent_worker.api.errors import ApiError
 from agent_worker.domain.plain_json import depth_within, parse_json, storable
@@ -16,6 +18,10 @@ BODY_SECONDS = 15.0
 
 MAX_DEPTH = 50
 """How deep objects and lists of a body may lie in one another; what is read here is written and read again."""
+
+DISCARDED_BYTES = 4_194_304
+DISCARD_SECONDS = 1.0
+"""How much of a body nobody wants is waited for: a client that is still sending never sees its answer."""
 
 _CLOSING = {"connection": "close"}
 """Of an answer to a body that was not read to its end: nothing else can come over that connection."""
@@ -60,6 +66,18 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
         sentence = f"The body took longer than {BODY_SECONDS:.0f} s."
         raise ApiError(408, "REQUEST_TIMEOUT", sentence, headers=_CLOSING) from error
     return bytes(body)
+
+
+async def discard(receive: Receive) -> None:
+    """Take in what is left of a body, up to a point, before it is refused."""
+    left = DISCARDED_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                if not message.get("more_body"):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def check_json(body: bytes, content_type: str) -> None:

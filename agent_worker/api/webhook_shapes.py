@@ -44,7 +44,7 @@ _Events = Annotated[list[Event], Field(min_length=1, max_length=50)]
 _AgentIds = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1_000)]
 _Tags = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[str, Field(max_length=500)]],
-    Field(max_length=20),
+    Field(max_length=50),
 ]
 _TimeoutMs = Annotated[Integral, Field(ge=100, le=10_000)]
 _Secret = Annotated[str, Field(min_length=8, max_length=4_096)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ _FREE = frozenset({"metadata", "variables", "providerOptions", "parameters", "co
 class Remark:
     """What is to be said of one place in a request; never with the value that stands there."""
 
-    path: tuple[str | int, ...]
+    path: Location
     message: str
 
 
@@ -101,6 +101,10 @@ def changed_agent(stored: AgentConfig, body: Mapping[str, Any], rules: Rules) ->
     Webhooks, tools and tool secrets are replaced one by one, and a secret that is not supplied stays.
     """
     body = {key: value for key, value in body.items() if key not in READ_ONLY}
+    if stored.prompt is not None and body.get("prompt") == stored.prompt and "systemPrompt" in body:
+        # an answer has both: the file's name and its text
+        unchanged = _text_of(stored.prompt, rules.prompts_dir) == body["systemPrompt"]
+        body.pop("systemPrompt" if unchanged else "prompt")
     values = stored.model_dump(mode="json", by_alias=True, exclude_unset=True)
     replaced = _without_refs(body, values)
     for key, value in body.items():
@@ -132,13 +136,17 @@ def with_tool(stored: AgentConfig, body: Mapping[str, Any], rules: Rules, *, nam
     if "source" in body:
         before = {key: value for key, value in before.items() if key not in ("config", "executionMode")}
     tools[index:] = [{**before, **_with_kept_source(before, body)}, *tools[index + 1 :]]
-    checked = _checked({**values, "tools": tools}, {"tools": [*[{}] * index, body]}, rules)
 
-    def of_this(remarks: Sequence[Remark]) -> list[Remark]:
-        own = [remark for remark in remarks if remark.path[:2] == ("tools", index) or remark.path == ("tools",)]
-        return [Remark(remark.path[2:], remark.message) for remark in own]
+    def is_its(path: Location) -> bool:
+        return path[:2] == ("tools", index) or path == ("tools",)
 
-    return CheckedBody(checked.agent, of_this(checked.issues), of_this(checked.warnings))
+    checked = _checked({**values, "tools": tools}, {"tools": [*[{}] * index, body]}, rules, is_its)
+    warnings = [remark for remark in checked.warnings if is_its(remark.path)]
+    return CheckedBody(checked.agent, _inside(checked.issues), _inside(warnings))
+
+
+def _inside(remarks: Sequence[Remark]) -> list[Remark]:
+    return [Remark(remark.path[2:], remark.message) for remark in remarks]
 
 
 _TOOL_READ_ONLY = frozenset({"id", "agentId", "createdAt", "updatedAt", "warnings"})
@@ -151,7 +159,7 @@ def not_active(agent: AgentConfig) -> list[Remark]:
     return [Remark(_placed(key, agent), f"is kept and not active yet: {reason}") for key, reason in found]
 
 
-def _placed(dotted: str, agent: AgentConfig) -> tuple[str | int, ...]:
+def _placed(dotted: str, agent: AgentConfig) -> Location:
     first, *rest = dotted.split(".")
     if first != "tools" or not rest:
         return (first, *rest)
@@ -159,11 +167,21 @@ def _placed(dotted: str, agent: AgentConfig) -> tuple[str | int, ...]:
     return (first, names.index(rest[0]), *rest[1:])
 
 
-def _checked(values: Mapping[str, Any], supplied: Mapping[str, Any], rules: Rules) -> CheckedBody:
+def _checked(
+    values: Mapping[str, Any],
+    supplied: Mapping[str, Any],
+    rules: Rules,
+    concerns: Callable[[Location], bool] | None = None,
+) -> CheckedBody:
+    """Return the configuration, held against everything.
+
+    Args:
+        supplied: what the request says of it.
+        concerns: whether a place is of the request; what an earlier request or another policy let in is no reason to
+            refuse this one.
+    """
     issues = list(_from_environment(supplied))
-    values = {
-        key: value if value is None or key in _FREE else _without_nulls(value) for key, value in values.items()
-    }
+    values = {key: value if value is None or key in _FREE else _without_nulls(value) for key, value in values.items()}
     unknown, wrong = _held_against_the_schema(values)
     if issues or wrong:
         return CheckedBody(None, [*issues, *wrong][:MOST_TOLD], unknown)
@@ -177,8 +195,8 @@ def _checked(values: Mapping[str, Any], supplied: Mapping[str, Any], rules: Rule
         told = list(template_problems(_Request(prompted), read_prompts(rules.prompts_dir)))
         warned = [problem for problem in told if problem.code == "template_variable_undeclared"]
         found += [problem for problem in told if problem not in warned]
-    # what an earlier request or another policy let in is no reason to refuse this one
-    issues = [remark for remark in map(_remark, found) if not remark.path or remark.path[0] in supplied]
+    concerned = concerns or (lambda path: not path or path[0] in supplied)
+    issues = [remark for remark in map(_remark, found) if concerned(remark.path)]
     return CheckedBody(
         None if issues else agent,
         issues[:MOST_TOLD],
@@ -208,7 +226,7 @@ def _held_against_the_schema(values: Mapping[str, Any]) -> tuple[list[Remark], l
     return unknown, wrong
 
 
-def _as_written(values: Any, location: Location) -> tuple[str | int, ...]:
+def _as_written(values: Any, location: Location) -> Location:
     """Return a place as the request has it: without the names of variants, its keys cut short."""
     path: list[str | int] = []
     for position, part in enumerate(location):
@@ -250,10 +268,18 @@ def _with_text(request: _Request, prompts_dir: Path) -> AgentConfig | _At:
     name = request.agent.prompt
     if not name:
         return request.agent
+    text = _text_of(name, prompts_dir)
+    if text is None:
+        message = "is no prompt that can be used here."
+        return _At("prompt_unusable", ("prompt",), message, f"Write {name[:MOST_CHARS]}.md, or systemPrompt.")
+    return request.agent.model_copy(update={"system_prompt": text})
+
+
+def _text_of(name: str, prompts_dir: Path) -> str | None:
     try:
-        return request.agent.model_copy(update={"system_prompt": prompt(name, prompts_dir)})
-    except ConfigError as error:
-        return _At(error.code, ("prompt",), "is no prompt that can be used here.", f"Write {name}.md, or systemPrompt.")
+        return prompt(name, prompts_dir)
+    except ConfigError:
+        return None
 
 
 def _from_environment(body: Mapping[str, Any]) -> Iterator[Remark]:
@@ -264,8 +290,8 @@ def _from_environment(body: Mapping[str, Any]) -> Iterator[Remark]:
             yield Remark(path, sentence)
 
 
-def _secrets_of(body: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    targets: list[tuple[tuple[str | int, ...], Any]] = []
+def _secrets_of(body: Mapping[str, Any]) -> Iterator[tuple[Location, Any]]:
+    targets: list[tuple[Location, Any]] = []
     if isinstance(hooks := body.get("webhooks"), Mapping):
         targets += [(("webhooks", name), hook) for name, hook in hooks.items()]
     if isinstance(tools := body.get("tools"), list):

@@ -19,7 +19,8 @@ from agent_worker.control.analysis_question import CallToAnalyse, analysis_quest
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.extraction import extraction_fields
 from agent_worker.control.heuristic_report import facts_outcome
-from agent_worker.control.settle import call_of, call_record, make_report
+from agent_worker.control.job_runner import JobRunner, host_name
+from agent_worker.control.settle import ANALYSIS, call_of, call_record, make_report
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import DisconnectionReason, utc_now
 from agent_worker.errors import ConfigError, ControlPlaneError, ProviderError
@@ -36,8 +37,13 @@ from agent_worker.webhooks.outbox import is_subscribed, tags_of
 logger = logging.getLogger("agent_worker.control")
 
 PROMPT = "call-analysis"
-ATTEMPTS = 8
-"""So often all models are asked, over some minutes; then the report stays the heuristic one."""
+ATTEMPTS = 12
+"""So often all models are asked while their servers are in trouble, over about three quarters of an hour."""
+
+USELESS_ATTEMPTS = 3
+"""So often, where they answer and the answers cannot be used."""
+
+AT_ONCE = 4
 
 ERROR_CHARS = 500
 _PACKAGE = Path(__file__).parents[1]
@@ -72,6 +78,13 @@ class _Read:
         ]
 
 
+def analysis_runner(control: EmbeddedControlPlane, settings: Settings, env: Mapping[str, str]) -> JobRunner:
+    """Return what does analyses, apart from other jobs: a model that hangs keeps no recording from being uploaded."""
+    handlers = {ANALYSIS: Analyst(control, settings, env).run}
+    # more than its own attempts: the report says that it failed also where the database was away for the last one
+    return JobRunner(control, handlers, host=host_name(), most_attempts=2 * ATTEMPTS, at_once=AT_ONCE)
+
+
 class Analyst:
     """Does the jobs of kind `analysis`.
 
@@ -104,7 +117,7 @@ class Analyst:
             logger.warning(
                 "no analysis", extra={"call_id": job.call_id, "attempt": job.attempts, "problem": str(error)}
             )
-            if job.attempts < ATTEMPTS:
+            if job.attempts < (ATTEMPTS if error.passing else USELESS_ATTEMPTS):
                 raise ControlPlaneError("analysis_failed", str(error), retryable=True) from error
             return await self._fail(job, str(error)[:ERROR_CHARS])
         await self._complete(job, read, call)
@@ -133,7 +146,7 @@ class Analyst:
             asked = analysis_question(call, _template(self._settings.prompts_dir))
             models = self._models(row["pipeline_config"])
         except (ConfigError, ProviderError) as error:
-            raise NoAnswer(error.code) from error
+            raise NoAnswer(error.code, passing=True) from error  # an operator may be mending it
 
         def read(text: str) -> Analysis:
             return read_analysis(text, asked, call)

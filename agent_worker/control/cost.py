@@ -34,7 +34,11 @@ class Cost:
 
 
 def cost_of(usage: Sequence[Mapping[str, Any]], prices: PriceTable) -> Cost:
-    """Price lines of `{provider, model, metric, quantity}`; the total is the sum of the rounded lines."""
+    """Price lines of `{provider, model, metric, quantity}`; the total is the sum of the rounded lines.
+
+    Lines of one metric of one model are one line of the bill.
+    """
+    usage = _added_up(usage)
     cached_priced = {
         _stack(line): Decimal(str(line["quantity"]))
         for line in usage
@@ -63,6 +67,14 @@ def cost_of(usage: Sequence[Mapping[str, Any]], prices: PriceTable) -> Cost:
         if price is None and line["quantity"] and line["metric"] != CACHED_TOKENS:
             unpriced.append({name: line[name] for name in ("provider", "model", "metric")})
     return Cost(str(total), breakdown, unpriced)
+
+
+def _added_up(usage: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in usage:
+        known = lines.setdefault((*_stack(line), line["metric"]), {**line, "quantity": 0})
+        known["quantity"] += line["quantity"]
+    return list(lines.values())
 
 
 def telephony_usage(call: Mapping[str, Any]) -> list[dict[str, Any]]:

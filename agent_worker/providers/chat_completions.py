@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from agent_worker.domain.plain_json import read_json
-from agent_worker.providers.structured import Answer, NoAnswer, Question
+from agent_worker.providers.structured import Answer, NoAnswer, Question, bad_status
 from agent_worker.providers.vendor import ProviderLabel
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -45,7 +45,7 @@ class ChatCompletions:
             if status in NO_SUCH_FORMAT:
                 status, body = await self._post(client, question, enforced=False)
         if status != 200:
-            raise NoAnswer(f"http_{status}")
+            raise bad_status(status)
         return _read(body)
 
     async def _post(self, client: httpx.AsyncClient, question: Question, *, enforced: bool) -> tuple[int, bytes]:
@@ -66,7 +66,7 @@ class ChatCompletions:
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
-            raise NoAnswer("unreachable") from error
+            raise NoAnswer("unreachable", passing=True) from error
         return response.status_code, bytes(body)
 
     def _body(self, question: Question, *, enforced: bool) -> dict[str, Any]:

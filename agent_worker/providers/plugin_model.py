@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_worker.errors import ProviderError
 from agent_worker.providers.chat_completions import MOST_ANSWER_BYTES, in_words
-from agent_worker.providers.structured import Answer, NoAnswer, Question
+from agent_worker.providers.structured import Answer, NoAnswer, Question, bad_status
 from agent_worker.providers.vendor import ProviderLabel
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class PluginModel:
                         if size > MOST_ANSWER_BYTES:
                             raise NoAnswer("answer_too_large")
         except ProviderError as error:
-            raise NoAnswer(error.code) from error
+            raise NoAnswer(error.code, passing=True) from error
         except APIError as error:
             status = getattr(error, "status_code", -1)
-            raise NoAnswer(f"http_{status}" if status > 0 else "unreachable") from error
+            raise (bad_status(status) if status > 0 else NoAnswer("unreachable", passing=True)) from error
         if usage is None:
             return Answer("".join(text))
         return Answer("".join(text), usage.prompt_tokens, usage.prompt_cached_tokens, usage.completion_tokens)

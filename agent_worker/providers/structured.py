@@ -42,7 +42,15 @@ class Answer:
 
 
 class NoAnswer(Exception):
-    """A model gave no answer, or none that can be used; the text is a code that quotes nobody."""
+    """A model gave no answer, or none that can be used; the text is a code that quotes nobody.
+
+    Args:
+        passing: whether it may go away by itself: a server in trouble, as opposed to a model that cannot do it.
+    """
+
+    def __init__(self, code: str, *, passing: bool = False) -> None:
+        super().__init__(code)
+        self.passing = passing
 
 
 class StructuredModel(Protocol):
@@ -82,6 +90,7 @@ async def ask_first(
         NoAnswer: none of them; the text says of each why, as in `openai:gpt-4.1-mini: http_500`.
     """
     problems: list[str] = []
+    passing = False
     for model in models:
         try:
             async with asyncio.timeout(seconds):
@@ -89,6 +98,13 @@ async def ask_first(
             return Given(read(answer.text), model.label, answer)
         except TimeoutError:
             problems.append(f"{model.label}: timeout")
+            passing = True
         except NoAnswer as error:
             problems.append(f"{model.label}: {error}")
-    raise NoAnswer("; ".join(problems))
+            passing = passing or error.passing
+    raise NoAnswer("; ".join(problems), passing=passing)
+
+
+def bad_status(status: int) -> NoAnswer:
+    """Return what an HTTP status other than 200 means."""
+    return NoAnswer(f"http_{status}", passing=status in (408, 409, 425, 429) or status >= 500)

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, String, case, cast, func, or_, select
 from sqlalchemy import exists as there_is
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_worker.store.call_lists import Filters, a_few, between, newest, ranges_of
+from agent_worker.store.call_lists import Filters, ranges_of
 from agent_worker.store.full_text import Span, fts5, gin, has
 from agent_worker.store.search_words import Alternative, asked, position_of, words_of
 from agent_worker.store.tables import call_search, calls, reports
@@ -128,8 +128,8 @@ async def _look(connection: AsyncConnection, filters: Filters, alternatives: Seq
     every = sorted({word for some in alternatives for word in some})
     number, oldest, having = 0, 0, dict.fromkeys(every, 0)
     positions: set[int] = set()
-    for some in a_few(ranges_of(filters)):
-        times = newest(connection.dialect.name, filters, some, LOOKED_AT)
+    for some in ranges_of(filters).few():
+        times = some.newest(connection.dialect.name, LOOKED_AT).subquery()
         query = (
             select(
                 func.count(),
@@ -138,7 +138,9 @@ async def _look(connection: AsyncConnection, filters: Filters, alternatives: Seq
                 *(func.count(case((words.contains(f" {word}"), 1))) for word in every),
             )
             .select_from(calls.join(call_search, call_search.c.call_id == calls.c.id))
-            .where(calls.c.organization_id == filters.organization_id, calls.c.created_at.in_(times))
+            .where(
+                calls.c.organization_id == filters.organization_id, calls.c.created_at.in_(select(times.c.created_at))
+            )
         )
         looked_at, first, found, *counts = (await connection.execute(query)).one()
         number += looked_at
@@ -162,10 +164,10 @@ async def _start(
 
 
 def _span(filters: Filters) -> Span:
-    ends = [moment for moment in (filters.until, filters.before) if moment is not None]
+    since, until = filters.between()
     # a position may be a little later than the call's own time
-    last = position_of(min(ends) + timedelta(milliseconds=1)) if ends else LAST
-    return 0 if filters.since is None else position_of(filters.since), last
+    last = LAST if until is None else position_of(until + timedelta(milliseconds=1))
+    return 0 if since is None else position_of(since), last
 
 
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
@@ -173,8 +175,12 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [
         row.organization_id == filters.organization_id,
         row.facet.in_(filters.facets()),
-        *between(filters),
     ]
+    since, until = filters.between()
+    if since is not None:
+        conditions.append(row.created_at >= since)
+    if until is not None:
+        conditions.append(row.created_at < until)
     if filters.number is not None:
         conditions.append(or_(row.caller_number == filters.number, row.dialed_number == filters.number))
     values: list[tuple[ColumnElement[Any], frozenset[str] | None]] = [

@@ -50,7 +50,7 @@ async def list_callbacks(
     if status is not None:
         query = query.where(_table.status == status)
     if source_session_id is not None:
-        query = query.where(_table.source_session_id == source_session_id)
+        query = query.where(_table.source_session_id == source_session_id.replace("\x00", ""))
     if agent_ids is not None:
         query = query.where(_table.agent_id.in_(agent_ids))
     rows = (await connection.execute(query.order_by(_table.scheduled_at, _table.id).limit(limit))).mappings()
@@ -59,6 +59,8 @@ async def list_callbacks(
 
 async def find_callback(connection: AsyncConnection, organization_id: str, callback_id: str) -> Record | None:
     """Return a callback, or None where the organization has none with this id."""
+    if "\x00" in callback_id:  # PostgreSQL cannot even ask for it
+        return None
     query = select(callbacks).where(_table.organization_id == organization_id, _table.id == callback_id)
     row = (await connection.execute(query)).mappings().one_or_none()
     return None if row is None else _wire(row)

@@ -49,7 +49,7 @@ CONTROL_EVENTS = frozenset(
 DURABLE_EVENTS = frozenset({"call.report", "call.analysis", "call.recording"})
 """Webhooks that are retried until they are delivered or expire; all others get one attempt."""
 
-_CONTENT = frozenset(
+CONTENT = frozenset(
     {
         "summary",
         "transcript",
@@ -64,6 +64,7 @@ _CONTENT = frozenset(
         "payload",
     }
 )
+"""What an endpoint with `contentMode: metadata_only` is not told."""
 
 _ANALYSED = (
     "summary",
@@ -168,7 +169,7 @@ def control_event_payload(event: Mapping[str, Any], call: Mapping[str, Any]) -> 
 
 def metadata_only(payload: Mapping[str, Any]) -> Payload:
     """Return the payload without what was said, collected or recorded (an endpoint's `contentMode`)."""
-    return {name: value for name, value in payload.items() if name not in _CONTENT}
+    return {name: value for name, value in payload.items() if name not in CONTENT}
 
 
 def _of_call(call: Mapping[str, Any], event_id: str, occurred_at: str | None) -> Payload:

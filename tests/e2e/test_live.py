@@ -25,6 +25,7 @@ from agent_worker.testing.sip_phone import SipPhone
 from agent_worker.testing.stack import LiveKitStack, StackBinaries
 from agent_worker.testing.worker_process import WorkerProcess
 from tests.e2e.rig import CALLER_LINES, GREETING, REPLIES, Rig, describe
+from tests.e2e.test_deaths import busy_job
 from tests.e2e.talk import answered, ask, ended_calls, event_types, eventually, greeted, reason, words
 from tests.watching import Watching
 
@@ -144,7 +145,7 @@ async def test_a_call_whose_process_hangs_is_ended_all_the_same(rig: Rig, tmp_pa
     async with desk(rig, tmp_path) as it:
         call = await it.phone.dial(it.number)
         await greeted(call)
-        [job] = it.worker.call_processes()
+        job = busy_job(it.worker)
         job.suspend()
         try:
             started = time.monotonic()

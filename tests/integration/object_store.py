@@ -82,9 +82,10 @@ class ObjectStore:
                 self.parts[upload] = {}
                 return web.Response(text=_xml("InitiateMultipartUploadResult", UploadId=upload, Key=key, Bucket=BUCKET))
             case "POST" if "delete" in query:
-                for name in re.findall(r"<Key>(.*?)</Key>", body.decode()):
+                names = re.findall(r"<Key>(.*?)</Key>", body.decode())
+                for name in names:
                     self.objects.pop(f"{BUCKET}/{name}", None)
-                return web.Response(text=_xml("DeleteResult"))
+                return web.Response(text=_xml("DeleteResult", Deleted="".join(f"<Key>{name}</Key>" for name in names)))
             case "POST":
                 parts = self.parts.pop(query["uploadId"])
                 self._keep(key, b"".join(parts[number] for number in sorted(parts)))

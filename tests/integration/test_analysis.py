@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from agent_worker.control.analysis import ATTEMPTS
+from agent_worker.control.analysis import ATTEMPTS, USELESS_ATTEMPTS
 from agent_worker.control.settle import call_of, enqueue_analysis
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import DisconnectionReason, utc_now
@@ -132,13 +132,25 @@ async def test_a_fact_stands_against_the_model(found: Desk) -> None:
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_a_server_in_trouble_is_asked_again(found: Desk, status: int) -> None:
     """The first try gives the job back, the second one completes the report."""
-    job = await _job(found)
+    job = await _job(found, attempts=USELESS_ATTEMPTS)
     found.model.statuses = [status]
     with pytest.raises(ControlPlaneError, match=f"openai:stand-in: http_{status}"):
         await found.analyst().run(job)
     assert (await found.report())["analysis_status"] == "heuristic"
     (again,) = await found.claim()
-    assert again.attempts == 2
+    assert again.attempts == USELESS_ATTEMPTS + 1
+    await found.analyst().run(again)
+    assert (await found.report())["analysis_status"] == "completed"
+
+
+async def test_an_answer_that_cannot_be_used_is_asked_for_again(found: Desk) -> None:
+    """A model may do better the next time."""
+    job = await _job(found)
+    good, found.model.form = found.model.form, lambda _schema: "no form"
+    with pytest.raises(ControlPlaneError, match="answer_not_json"):
+        await found.analyst().run(job)
+    found.model.form = good
+    (again,) = await found.claim()
     await found.analyst().run(again)
     assert (await found.report())["analysis_status"] == "completed"
 
@@ -154,7 +166,7 @@ async def test_a_server_in_trouble_is_asked_again(found: Desk, status: int) -> N
 )
 async def test_without_an_answer_the_heuristic_report_stays(found: Desk, answer: Any, code: str) -> None:
     """The last try leaves text and outcome as they were, says why in a code, and gives the job up for good."""
-    job = await _job(found, attempts=ATTEMPTS)
+    job = await _job(found, attempts=USELESS_ATTEMPTS)
     before = await found.report()
     found.model.form = lambda _schema: answer
     await found.analyst().run(job)

@@ -89,7 +89,7 @@ async def test_the_asynchronous_client_is_told_the_same(server: ApiServer) -> No
             await speko.credits.get_balance()
         assert (met.value.status, met.value.code) == (501, "NOT_SUPPORTED")
         with pytest.raises(SpekoApiError) as met:
-            async for _ in speko.sms.events.stream():
+            async for _ in speko.sms.stream():
                 pass
         assert (met.value.status, met.value.code) == (501, "NOT_SUPPORTED")
 

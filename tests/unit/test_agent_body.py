@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given
+from hypothesis import HealthCheck, Phase, assume, given
 from hypothesis import settings as effort
 
 from agent_worker.api.agent_rows import row_of
@@ -18,17 +18,28 @@ from agent_worker.store.agents import StoredAgent
 from tests.made_agents import made_agents, said
 
 NOW = utc_now()
+TEXT = "You answer the phone."
+GENERATED = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an agent takes minutes
 LEAST: dict[str, Any] = {"name": "A", "systemPrompt": "x", "intent": {"language": "en"}}
 
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory: pytest.TempPathFactory) -> Rules:
-    return Rules(AddressPolicy.of(""), tmp_path_factory.mktemp("prompts"), {})
+    folder = tmp_path_factory.mktemp("prompts")
+    (folder / "front-desk.md").write_text(TEXT)
+    return Rules(AddressPolicy.of("*.example,*.example.com"), folder, {})
+
+
+def as_stored(agent: AgentConfig) -> AgentConfig:
+    """The agent with instructions, from a file where it names one."""
+    changes = {"prompt": "front-desk", "system_prompt": ""} if agent.prompt else {"system_prompt": "You help."}
+    return agent.model_copy(update=changes)
 
 
 def row(agent: AgentConfig) -> dict[str, Any]:
     """The agent as the API answers it."""
-    shown = row_of(StoredAgent("agent_1", agent, NOW, NOW), "org", "database", [])
+    text = agent.model_copy(update={"system_prompt": TEXT}) if agent.prompt else agent
+    shown = row_of(StoredAgent("agent_1", text, NOW, NOW), "org", "database", [])
     found: dict[str, Any] = shown.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return found
 
@@ -41,28 +52,29 @@ def without_nothing(values: Any) -> Any:
     return [without_nothing(value) for value in values] if isinstance(values, list) else values
 
 
-@effort(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@effort(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=GENERATED)
 @given(agent=made_agents())
 def test_an_answer_that_is_sent_back_loses_nothing(rules: Rules, agent: AgentConfig) -> None:
     """Whatever an agent says, reading it and writing it back keeps every secret and every key that says something."""
+    agent = as_stored(agent)
     body = row(agent)
-    assume(agent.intent.optimize_for not in ("balanced", "accuracy"))  # the client has no word for these
+    assume(agent.intent.optimize_for != "accuracy")  # the client has no word for it
     checked = changed_agent(agent, body, rules)
     # what could not be made over HTTP, such as a private address, is told and not changed either
     assume(not checked.issues)
     assert checked.agent is not None
     values = agent.model_dump(mode="json", by_alias=True)
     assert without_nothing(checked.agent.model_dump(mode="json", by_alias=True)) == without_nothing(values)
-    assert row(checked.agent) == body
+    assert without_nothing(row(checked.agent)) == without_nothing(body)
 
 
-@effort(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@effort(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=GENERATED)
 @given(agent=made_agents())
 def test_a_change_of_one_key_changes_that_key(rules: Rules, agent: AgentConfig) -> None:
     """Nothing else that the agent says moves, be it wrong or forbidden by now."""
+    agent = as_stored(agent)
     checked = changed_agent(agent, {"description": "changed"}, rules)
-    assume(not checked.issues)  # an agent without instructions cannot be kept
-    assert checked.agent is not None
+    assert checked.agent is not None, checked.issues
     changed = said(checked.agent)
     assert without_nothing({**changed, "description": ""}) == without_nothing({**said(agent), "description": ""})
 

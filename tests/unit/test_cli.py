@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from agent_worker.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["start", "dev", "console", "demo", "check", "provision", "doctor", "migrate", "version"]
+COMMANDS = ["up", "start", "dev", "console", "demo", "check", "provision", "doctor", "migrate", "version"]
 
 AGENT = "name: desk\nsystemPrompt: Be kind.\nnumbers: ['+12015550123']\ntools: [end_call]\n"
 KEYS = {

@@ -60,6 +60,17 @@ def test_cached_tokens_are_not_paid_twice() -> None:
     assert uncached.unpriced == []
 
 
+def test_a_model_that_was_used_twice_is_one_line() -> None:
+    """The call's tokens and the analysis's are added up, and what was cached is taken off once."""
+    usage = [_line("openai", metric, 500) for metric in ("llm_input_tokens", "llm_cached_tokens")]
+    cost = cost_of([*usage, *usage], PRICES)
+    assert [(line["metric"], line["quantity"]) for line in cost.breakdown] == [
+        ("llm_input_tokens", 1000),
+        ("llm_cached_tokens", 1000),
+    ]
+    assert cost.micro_usd == "100"
+
+
 def test_what_is_part_of_the_product_is_free_and_priced() -> None:
     """The embedded providers cost nothing, which is known; a price of the operator's stands above that."""
     line = _line("embedded", "tts_characters", 100)

@@ -186,6 +186,9 @@ def test_every_command_can_be_typed(page: str) -> None:
     for words in commands_of(page):
         command = group.commands.get(words[0])
         assert command, words
+        if isinstance(command, TyperGroup) and words[1:]:
+            command = command.commands.get(words[1])
+            assert command, words
         known = {name for parameter in command.params for name in (*parameter.opts, "--help")}
         assert {word for word in words[1:] if word.startswith("-")} <= known, words
 

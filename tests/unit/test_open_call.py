@@ -129,3 +129,17 @@ async def test_a_refusal_keeps_what_is_known_of_the_call() -> None:
 
     assert isinstance(refusal, CallRefusal)
     assert refusal.metadata["ignored_job_metadata"] == ["agentId: there is no agent 'nosuch'"]
+
+
+async def test_a_hooks_extraction_fields_stand_below_the_agents_own() -> None:
+    """What is extracted is settled when the call is planned, and is in its configuration with the hook's name gone."""
+    own = {"name": "topic", "type": "string", "description": "Mine."}
+    theirs = [{**own, "description": "Theirs."}, {"name": "urgent", "type": "boolean", "description": "Urgent?"}]
+    hooks = {"postCall": {"url": "https://crm.example", "extractionFields": theirs}}
+    agent = {"name": "desk", "systemPrompt": "Be kind.", "numbers": ["+12015550123"], "extractionFields": [own]}
+    found = AgentCatalog.of([AgentConfig.model_validate({**agent, "webhooks": hooks})])
+    plan = await planned(Webhook(), found)
+    assert isinstance(plan, CallPlan)
+    fields = plan.pipeline_config["extractionFields"]
+    assert [(field["name"], field["description"]) for field in fields] == [("topic", "Mine."), ("urgent", "Urgent?")]
+    assert "webhooks" not in plan.pipeline_config
