@@ -50,9 +50,7 @@ class Settings(BaseSettings):
     livekit_api_secret: SecretStr = Field(
         SecretStr(""), validation_alias="LIVEKIT_API_SECRET", description="LiveKit API secret."
     )
-    livekit_public_url: str = Field(
-        "", description="LiveKit URL browsers reach, for `web-join`; default: LIVEKIT_URL."
-    )
+    livekit_public_url: str = Field("", description="LiveKit URL browsers reach, for `web-join`; default: LIVEKIT_URL.")
 
     agent_name: str = Field(
         "phone-agent", description="Name LiveKit dispatches calls to; the dispatch rule names the same."

@@ -58,8 +58,7 @@ async def take_call(line: Line, services: CallServices) -> Ending:
         # the worker died under this call and takes the session with it: nothing can be said, nothing is left behind
         await wrap_up(call, Ending(DisconnectionReason.WORKER_LOST, "worker_error"), session_lost=True)
         raise
-    await wrap_up(call, ending)
-    return ending
+    return await wrap_up(call, ending)
 
 
 def make_services(configuration: Settings, catalog: CachedCatalog | None = None) -> CallServices:

@@ -143,7 +143,7 @@ def cases() -> list[Case]:
     ]
 
 
-async def known_of(connection: AsyncConnection, rows: int) -> Known:
+async def known_of(connection: AsyncConnection) -> Known:
     """Look at some calls, evenly spread."""
     newest = await connection.scalar(select(func.max(calls.c.created_at)))
     oldest = await connection.scalar(select(func.min(calls.c.created_at)))
@@ -324,7 +324,7 @@ async def run(url: str, rows: int, repeats: int, folder: Path, console: Console)
         console.print(f"filling with {rows:,} calls …")
         console.print(f"filled in {await asyncio.to_thread(fill, url, rows):.0f} s")
     async with control.reading() as connection:
-        known = await known_of(connection, rows)
+        known = await known_of(connection)
     found = cases()
     await explain(control, found, known)
     await measure(control, found, known, repeats)

@@ -31,7 +31,7 @@ def memory(pid: int) -> dict[str, float]:
 
 async def measure(folder: Path, seconds: float, database_url: str, requests: int) -> dict[str, object]:
     env = {"AGENT_WORKER_DATABASE_URL": database_url} if database_url else {}
-    async with ServeProcess(folder, [AGENT], env=env) as serve:
+    async with ServeProcess(folder, [AGENT], env=env, ready_seconds=300) as serve:
         process = psutil.Process(serve.process.pid)
         found: dict[str, object] = {"ready": memory(process.pid)}
         used = sum(process.cpu_times()[:2])
@@ -42,7 +42,7 @@ async def measure(folder: Path, seconds: float, database_url: str, requests: int
         if requests:
             [key] = [line for line in serve.log().splitlines() if line.startswith("API key: ")]
             headers = {"authorization": "Bearer " + key.removeprefix("API key: ")}
-            async with httpx.AsyncClient(base_url=serve.url, headers=headers, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=serve.url, headers=headers, trust_env=False, timeout=120) as client:
                 for _ in range(requests):
                     for path in ("/v1/organization", "/v1/agents", "/v1/calls", "/v1/webhooks", "/openapi.json"):
                         await client.get(path)

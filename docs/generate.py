@@ -29,7 +29,7 @@ from docs.model_keys import AGENT_SECTIONS, EXAMPLES, Key, default_text, flow, k
 
 PAGE = Path(__file__).with_name("configuration.md")
 SETTING_SECTIONS: Mapping[str, str] = {
-    "LiveKit": "livekit_url livekit_api_key livekit_api_secret agent_name sip_address",
+    "LiveKit": "livekit_url livekit_api_key livekit_api_secret livekit_public_url agent_name sip_address",
     "Files": "agents_dir prompts_dir tools_dir telephony_file presets_file prices_file data_dir database_url",
     "Who answers": "default_agent unknown_number_policy unknown_number_message answer_budget_ms",
     "Webhooks": "organization_id webhook_secret webhook_retention_days egress_allow",

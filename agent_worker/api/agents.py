@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body
@@ -63,15 +64,7 @@ def agents_routes(backend: Backend) -> APIRouter:
     @router.post("", status_code=201, responses=errors(), **rows)
     async def create_agent(principal: Admin, body: AgentBody) -> AgentRow:
         """Make an agent; the next call to one of its numbers is planned with it."""
-        unlimited(principal)
-        checked = _usable(new_agent(body, rules_of(backend)), backend, None)
-        assert checked.agent is not None
-        async with backend.control.writing() as connection:
-            made = await save_agent(connection, backend.organization_id, checked.agent, agent_id=None, now=utc_now())
-            await audit(connection, backend, principal, "agent.create", f"agents/{made}", _keys(checked.agent))
-            found, source = await the_agent(connection, backend, principal, made)
-        await backend.keeper.refresh()
-        return row_of(found, backend.organization_id, source, checked.warnings)
+        return await _create(backend, principal, body)
 
     @router.get("/{agent_id}", responses=errors(404), **rows)
     async def get_agent(agent_id: AgentId, principal: Reader) -> AgentRow:
@@ -83,45 +76,62 @@ def agents_routes(backend: Backend) -> APIRouter:
     @router.patch("/{agent_id}", responses=errors(404, 409), **rows)
     async def update_agent(agent_id: AgentId, principal: Admin, body: AgentChange) -> AgentRow:
         """Replace the keys that are supplied; null clears one. A secret that is not supplied stays."""
-        async with backend.control.writing() as connection:
-            before = await agent_to_change(connection, backend, principal, agent_id)
-            checked = _usable(changed_agent(before.agent, body, rules_of(backend)), backend, agent_id)
-            assert checked.agent is not None
-            now = utc_now()
-            await save_agent(
-                connection,
-                backend.organization_id,
-                checked.agent,
-                agent_id=agent_id,
-                now=now,
-                tool_times=changed_times(before, checked.agent, now),
-            )
-            keys = {"keys": sorted({*body} & _ALL_KEYS)}
-            await audit(connection, backend, principal, "agent.update", f"agents/{agent_id}", keys)
-            found, source = await the_agent(connection, backend, principal, agent_id)
-        await backend.keeper.refresh()
-        return row_of(found, backend.organization_id, source, checked.warnings)
+        return await _change(backend, principal, agent_id, body)
 
     @router.delete("/{agent_id}", responses=errors(404, 409))
     async def remove_agent(agent_id: AgentId, principal: Admin) -> Deleted:
         """Delete an agent with its tools, and unlink its numbers; calls that are live go on."""
-        async with backend.control.writing() as connection:
-            stored = await lock_agents(connection, backend.organization_id)
-            if agent_id not in stored or not principal.may_see(agent_id) or agent_id in files_of(backend).agents:
-                await agent_to_change(connection, backend, principal, agent_id)
-            if not files_of(backend).agents and len(stored) == 1:
-                sentence = "This is the only agent, and nobody would answer: create another one first."
-                raise ApiError(409, "LAST_AGENT", sentence, retryable=False)
-            if not await delete_agent(connection, backend.organization_id, agent_id, now=utc_now()):
-                raise unknown_agent()
-            await audit(connection, backend, principal, "agent.delete", f"agents/{agent_id}")
-        await backend.keeper.refresh()
+        await _delete(backend, principal, agent_id)
         return Deleted(deleted=True)
 
     return router
 
 
 _ALL_KEYS = frozenset(field.alias or name for name, field in AgentConfig.model_fields.items())
+
+
+async def _create(backend: Backend, principal: Principal, body: Mapping[str, Any]) -> AgentRow:
+    unlimited(principal)
+    checked = _usable(new_agent(body, rules_of(backend)), backend, None)
+    assert checked.agent is not None
+    async with backend.control.writing() as connection:
+        made = await save_agent(connection, backend.organization_id, checked.agent, agent_id=None, now=utc_now())
+        keys = {"keys": sorted({*body} & _ALL_KEYS)}
+        await audit(connection, backend, principal, "agent.create", f"agents/{made}", keys)
+        found, source = await the_agent(connection, backend, principal, made)
+    await backend.keeper.refresh()
+    return row_of(found, backend.organization_id, source, checked.warnings)
+
+
+async def _change(backend: Backend, principal: Principal, agent_id: str, body: Mapping[str, Any]) -> AgentRow:
+    async with backend.control.writing() as connection:
+        before = await agent_to_change(connection, backend, principal, agent_id)
+        checked = _usable(changed_agent(before.agent, body, rules_of(backend)), backend, agent_id)
+        assert checked.agent is not None
+        now = utc_now()
+        times = changed_times(before, checked.agent, now)
+        organization = backend.organization_id
+        await save_agent(connection, organization, checked.agent, agent_id=agent_id, now=now, tool_times=times)
+        keys = {"keys": sorted({*body} & _ALL_KEYS)}
+        await audit(connection, backend, principal, "agent.update", f"agents/{agent_id}", keys)
+        found, source = await the_agent(connection, backend, principal, agent_id)
+    await backend.keeper.refresh()
+    return row_of(found, backend.organization_id, source, checked.warnings)
+
+
+async def _delete(backend: Backend, principal: Principal, agent_id: str) -> None:
+    files = files_of(backend).agents
+    async with backend.control.writing() as connection:
+        stored = await lock_agents(connection, backend.organization_id)
+        if agent_id not in stored or not principal.may_see(agent_id) or agent_id in files:
+            await agent_to_change(connection, backend, principal, agent_id)
+        if not files and len(stored) == 1:
+            sentence = "This is the only agent, and nobody would answer: create another one first."
+            raise ApiError(409, "LAST_AGENT", sentence, retryable=False)
+        if not await delete_agent(connection, backend.organization_id, agent_id, now=utc_now()):
+            raise unknown_agent()
+        await audit(connection, backend, principal, "agent.delete", f"agents/{agent_id}")
+    await backend.keeper.refresh()
 
 
 def unlimited(principal: Principal) -> None:
@@ -132,10 +142,6 @@ def unlimited(principal: Principal) -> None:
     """
     if principal.agent_ids is not None:
         raise ApiError(403, "FORBIDDEN", "This key is limited to some agents and makes no others.", retryable=False)
-
-
-def _keys(agent: AgentConfig) -> dict[str, Any]:
-    return {"keys": sorted(agent.model_dump(by_alias=True, exclude_unset=True, include=agent.model_fields_set))}
 
 
 def _usable(checked: CheckedBody, backend: Backend, agent_id: str | None) -> CheckedBody:

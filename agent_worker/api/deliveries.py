@@ -2,175 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import ConfigDict
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.api.audit import audit
 from agent_worker.api.backend import Backend
 from agent_worker.api.call_query import Time
+from agent_worker.api.delivery_shapes import (
+    Delivery,
+    DeliveryDetail,
+    DeliveryPage,
+    EndpointOption,
+    Redelivered,
+    Status,
+    attempt_of,
+    options_of,
+    shown,
+)
 from agent_worker.api.errors import ApiError
-from agent_worker.api.shapes import CamelShape, Moment, errors
+from agent_worker.api.shapes import errors
 from agent_worker.api.webhooks import Operator, Reader
 from agent_worker.store.columns import wire_time
 from agent_worker.store.delivery_history import DeliveryFilter, attempts_of, find_delivery, list_deliveries
 from agent_worker.store.endpoints import endpoints_of
-from agent_worker.webhooks.hooks import all_hooks, is_hook, name_of
 from agent_worker.webhooks.redelivery import NotPossible, redeliver
 
 DeliveryId = Annotated[str, Path(max_length=200, description="The delivery's id, which is its `webhook-id`.")]
-Status = Literal["pending", "delivering", "succeeded", "failed", "cancelled", "expired"]
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
-
-_DELIVERY: dict[str, Any] = {
-    "id": "dlv_0d4f2d5ce2a3f4d0a9c5b4c8f7e61a2b",
-    "eventId": "evt_5d7963c4f471e142f5a72214a9666fb1",
-    "endpointId": "whe_5d7963c4f471e142f5a72214a9666fb1",
-    "endpointName": "CRM",
-    "endpointKind": "workspace",
-    "endpointDeleted": False,
-    "event": "call.report",
-    "sessionId": "7b0c1f0e-5d0a-4f43-9c39-6d5c2f0a8e11",
-    "agentId": "front-desk",
-    "webhookTags": {"tenant": "north"},
-    "status": "succeeded",
-    "httpStatus": 200,
-    "error": None,
-    "occurredAt": "2026-03-02T09:31:05.000000Z",
-    "expiresAt": "2026-03-05T09:31:05.000000Z",
-    "deliveredAt": "2026-03-02T09:31:06.000000Z",
-    "createdAt": "2026-03-02T09:31:05.000000Z",
-    "canRedeliver": True,
-}
-_OPTION: dict[str, Any] = {
-    "id": "whe_5d7963c4f471e142f5a72214a9666fb1",
-    "name": "CRM",
-    "kind": "workspace",
-    "deleted": False,
-}
-
-
-class _Delivery(CamelShape):
-    id: str
-    event_id: str
-    endpoint_id: str
-    endpoint_name: str
-    endpoint_kind: Literal["workspace"]
-    endpoint_deleted: bool
-    event: str
-    session_id: str | None
-    agent_id: str | None
-    webhook_tags: dict[str, Any]
-    status: Status
-    http_status: int | None
-    error: str | None
-    occurred_at: Moment
-    expires_at: Moment
-    delivered_at: Moment | None
-    created_at: Moment
-    can_redeliver: bool
-
-
-class Delivery(_Delivery):
-    """One thing one endpoint is told."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{**_DELIVERY, "attempts": 1}]})
-
-    attempts: int
-
-
-class EndpointOption(CamelShape):
-    """An endpoint deliveries can be filtered by: of the workspace, or a hook of an agent's."""
-
-    id: str
-    name: str
-    kind: Literal["workspace"]
-    deleted: bool
-
-
-class DeliveryPage(CamelShape):
-    """A page of deliveries, newest first."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"data": [{**_DELIVERY, "attempts": 1}], "nextCursor": None, "endpointOptions": [_OPTION]}]
-        }
-    )
-
-    data: list[Delivery]
-    next_cursor: str | None
-    endpoint_options: list[EndpointOption]
-
-
-class Attempt(CamelShape):
-    """One request, and what was answered.
-
-    Attributes:
-        request_headers: `***` stands for values nobody may see.
-        request_body: what was sent, the same at every attempt.
-    """
-
-    id: str
-    attempt_number: int
-    trigger: Literal["automatic", "manual"]
-    request_url: str
-    request_headers: dict[str, str]
-    request_body: dict[str, Any]
-    response_status: int | None
-    response_body: str | None
-    response_truncated: bool
-    duration_ms: int
-    error: str | None
-    created_at: Moment
-
-
-_ATTEMPT: dict[str, Any] = {
-    "id": "att_3b6d02c4a1f84e0d",
-    "attemptNumber": 1,
-    "trigger": "automatic",
-    "requestUrl": "https://crm.example.com/calls",
-    "requestHeaders": {"content-type": "application/json", "webhook-signature": "***"},
-    "requestBody": {"type": "call.report"},
-    "responseStatus": 200,
-    "responseBody": "ok",
-    "responseTruncated": False,
-    "durationMs": 38,
-    "error": None,
-    "createdAt": "2026-03-02T09:31:06.000000Z",
-}
-
-
-class DeliveryDetail(_Delivery):
-    """A delivery with what it says and every attempt."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {**_DELIVERY, "attemptCount": 1, "requestPayload": {"type": "call.report"}, "attempts": [_ATTEMPT]}
-            ]
-        }
-    )
-
-    attempt_count: int
-    request_payload: dict[str, Any]
-    attempts: list[Attempt]
-
-
-class Redelivered(CamelShape):
-    """What came of an attempt by hand."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"delivered": False, "httpStatus": 503, "error": "The endpoint answered HTTP 503."}]
-        }
-    )
-
-    delivered: bool
-    http_status: int | None
-    error: str | None
 
 
 def deliveries_routes(backend: Backend) -> APIRouter:
@@ -197,10 +58,10 @@ def deliveries_routes(backend: Backend) -> APIRouter:
         after = None if cursor is None else _read_cursor(cursor)
         async with backend.control.reading() as connection:
             rows = await list_deliveries(connection, organization, wanted, after=after, limit=limit + 1)
-            options = _options(await endpoints_of(connection, organization, with_deleted=True), backend)
+            options = await _options(connection, backend)
         page = rows[:limit]
         return DeliveryPage(
-            data=[Delivery(**_shown(row, options), attempts=row["attempt_count"]) for row in page],
+            data=[Delivery(**shown(row, options), attempts=row["attempt_count"]) for row in page],
             next_cursor=f"{wire_time(page[-1]['created_at'])}_{page[-1]['id']}" if len(rows) > limit else None,
             endpoint_options=list(options.values()),
         )
@@ -213,12 +74,12 @@ def deliveries_routes(backend: Backend) -> APIRouter:
             if row is None:
                 raise _unknown()
             tried = await attempts_of(connection, delivery_id)
-            options = _options(await endpoints_of(connection, organization, with_deleted=True), backend)
+            options = await _options(connection, backend)
         return DeliveryDetail(
-            **_shown(row, options),
+            **shown(row, options),
             attempt_count=row["attempt_count"],
             request_payload=row["payload"],
-            attempts=[_attempt(one, row["payload"]) for one in tried],
+            attempts=[attempt_of(one, row["payload"]) for one in tried],
         )
 
     @router.post("/{delivery_id}/redeliver", responses=errors(404, 409))
@@ -241,59 +102,9 @@ def deliveries_routes(backend: Backend) -> APIRouter:
     return router
 
 
-def _options(rows: list[dict[str, Any]], backend: Backend) -> dict[str, EndpointOption]:
-    """Return whom deliveries go or went to, by id: endpoints, also deleted ones, and the hooks of the configuration."""
-    found = {
-        row["id"]: EndpointOption(
-            id=row["id"], name=row["name"], kind="workspace", deleted=row["deleted_at"] is not None
-        )
-        for row in rows
-    }
-    catalog = backend.catalog.current()
-    for endpoint_id in all_hooks(catalog):
-        name = name_of(catalog, endpoint_id)
-        found[endpoint_id] = EndpointOption(id=endpoint_id, name=name, kind="workspace", deleted=False)
-    return found
-
-
-def _shown(row: Mapping[str, Any], options: Mapping[str, EndpointOption]) -> dict[str, Any]:
-    endpoint_id = row["endpoint_id"]
-    option = options.get(endpoint_id)
-    gone = option is None or option.deleted
-    name = option.name if option else endpoint_id.partition(":")[2].replace(":", " ") if is_hook(endpoint_id) else ""
-    return {
-        "id": row["id"],
-        "event_id": row["event_id"],
-        "endpoint_id": endpoint_id,
-        "endpoint_name": name,
-        "endpoint_kind": "workspace",
-        "endpoint_deleted": gone,
-        "event": row["event"],
-        "session_id": row["call_id"],
-        "agent_id": row["agent_id"],
-        "webhook_tags": row["webhook_tags"],
-        "status": row["status"],
-        "http_status": row["http_status"],
-        "error": row["error"],
-        "occurred_at": wire_time(row["occurred_at"]),
-        "expires_at": wire_time(row["expires_at"]),
-        "delivered_at": wire_time(row["delivered_at"]),
-        "created_at": wire_time(row["created_at"]),
-        "can_redeliver": not gone and row["has_payload"],
-    }
-
-
-def _attempt(row: Mapping[str, Any], payload: dict[str, Any]) -> Attempt:
-    names = ("id", "attempt_number", "trigger", "request_url", "request_headers", "response_status")
-    return Attempt(
-        **{name: row[name] for name in names},
-        request_body=payload,
-        response_body=row["response_body"],
-        response_truncated=row["response_truncated"],
-        duration_ms=row["duration_ms"] or 0,
-        error=row["error"],
-        created_at=wire_time(row["created_at"]) or "",
-    )
+async def _options(connection: AsyncConnection, backend: Backend) -> dict[str, EndpointOption]:
+    rows = await endpoints_of(connection, backend.organization_id, with_deleted=True)
+    return options_of(rows, backend.catalog.current())
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, str]:

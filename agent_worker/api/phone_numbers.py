@@ -18,7 +18,8 @@ from agent_worker.api.known_agents import Admin, Reader, files_of
 from agent_worker.api.known_numbers import all_numbers, number_to_change, row_of_number, the_number
 from agent_worker.api.number_rows import PhoneNumberRow
 from agent_worker.api.shapes import CamelShape, RequestShape, errors
-from agent_worker.config.agent_body import Remark
+from agent_worker.config.agent_body import FROM_FILES_ONLY, Remark
+from agent_worker.config.kept_secrets import names_environment
 from agent_worker.config.number_setup import may_take_calls
 from agent_worker.config.problems import did_you_mean
 from agent_worker.config.resolve import without_secrets
@@ -93,32 +94,7 @@ def phone_numbers_routes(backend: Backend) -> APIRouter:
     @router.post("/import", responses=errors(409))
     async def import_number(principal: Admin, body: NumberImport) -> PhoneNumberRow:
         """Add a number that a carrier routes to LiveKit's SIP bridge; `provision` makes LiveKit know it."""
-        unlimited(principal)
-        _check_connection(body, backend)
-        answered = body.agent_id is not None or bool(body.dispatch_metadata_template)
-        number = NumberConfig(
-            e164=body.e164,
-            direction=body.direction or ("both" if answered else "outbound"),
-            agent_id=body.agent_id,
-            dispatch_metadata_template=body.dispatch_metadata_template,
-            label=body.label,
-            sip_connection=body.sip_connection_installation_id,
-        )
-        _check_answered(number, "direction" if body.direction else "agentId")
-        if number.e164 in backend.catalog.current().numbers:
-            raise _taken()
-        trunk_id = None if body.sip_connection_installation_id else body.sip_trunk_id
-        trunk = {"sip_trunk_id": trunk_id, "sip_provider_name": body.sip_provider_name}
-        async with backend.control.writing() as connection:
-            await _check_agent(connection, backend, principal, number.agent_id)
-            try:
-                made = await save_number(
-                    connection, backend.organization_id, number, number_id=None, now=utc_now(), trunk=trunk
-                )
-            except ControlPlaneError as error:
-                raise _taken() if error.code == "number_exists" else error from error
-            await audit(connection, backend, principal, "phone_number.create", f"phone-numbers/{made}")
-        return await _shown(principal, made)
+        return await _shown(backend, principal, await _import(backend, principal, body))
 
     @router.get("/{number_id}", responses=errors(404))
     async def get_number(number_id: NumberId, principal: Reader) -> PhoneNumberRow:
@@ -129,24 +105,8 @@ def phone_numbers_routes(backend: Backend) -> APIRouter:
     @router.patch("/{number_id}", responses=errors(404, 409, 501))
     async def update_number(number_id: NumberId, principal: Admin, body: NumberChange) -> PhoneNumberRow:
         """Change a number, link it to an agent, or unlink it with `agentId: null`."""
-        supplied = body.model_fields_set
-        if body.sms_automation_enabled:
-            sentence = "Text messages are not sent or taken here: use your carrier's own interface for them."
-            raise ApiError(501, "NOT_SUPPORTED", sentence, retryable=False)
-        if "direction" in supplied and body.direction is None:
-            raise invalid([Remark(("direction",), "cannot be cleared")])
-        async with backend.control.writing() as connection:
-            before = await number_to_change(connection, backend, principal, number_id)
-            number = before.number.model_copy(update=_changes(body, before.number))
-            # an agent that goes leaves its numbers behind, so a number may be unlinked as well
-            if supplied & {"direction", "dispatch_metadata_template"}:
-                _check_answered(number, "direction" if "direction" in supplied else "dispatchMetadataTemplate")
-            if "agent_id" in supplied:
-                await _check_agent(connection, backend, principal, number.agent_id)
-            await save_number(connection, backend.organization_id, number, number_id=number_id, now=utc_now())
-            detail = {"keys": sorted(supplied)}
-            await audit(connection, backend, principal, "phone_number.update", f"phone-numbers/{number_id}", detail)
-        return await _shown(principal, number_id, unlinked=number.agent_id is None)
+        number = await _change(backend, principal, number_id, body)
+        return await _shown(backend, principal, number_id, unlinked=number.agent_id is None)
 
     @router.delete("/{number_id}", responses=errors(404, 409))
     async def remove_number(number_id: NumberId, principal: Admin) -> Released:
@@ -158,14 +118,66 @@ def phone_numbers_routes(backend: Backend) -> APIRouter:
         await backend.keeper.refresh()
         return Released(released=True)
 
-    async def _shown(principal: Principal, number_id: str, *, unlinked: bool = False) -> PhoneNumberRow:
-        """Return a number that was changed, as the next call meets it; also to who unlinked it and sees it no more."""
-        await backend.keeper.refresh()
-        who = Principal(principal.key_id, principal.scope) if unlinked else principal
-        async with backend.control.reading() as connection:
-            return row_of_number(await the_number(connection, backend, who, number_id), backend)
-
     return router
+
+
+async def _import(backend: Backend, principal: Principal, body: NumberImport) -> str:
+    unlimited(principal)
+    _check_connection(body, backend)
+    _check_template(body.dispatch_metadata_template)
+    answered = body.agent_id is not None or bool(body.dispatch_metadata_template)
+    number = NumberConfig(
+        e164=body.e164,
+        direction=body.direction or ("both" if answered else "outbound"),
+        agent_id=body.agent_id,
+        dispatch_metadata_template=body.dispatch_metadata_template,
+        label=body.label,
+        sip_connection=body.sip_connection_installation_id,
+    )
+    _check_answered(number, "direction")
+    if number.e164 in backend.catalog.current().numbers:
+        raise _taken()
+    trunk_id = None if body.sip_connection_installation_id else body.sip_trunk_id
+    trunk = {"sip_trunk_id": trunk_id, "sip_provider_name": body.sip_provider_name}
+    organization = backend.organization_id
+    async with backend.control.writing() as connection:
+        await _check_agent(connection, backend, principal, number.agent_id)
+        try:
+            made = await save_number(connection, organization, number, number_id=None, now=utc_now(), trunk=trunk)
+        except ControlPlaneError as error:
+            raise _taken() if error.code == "number_exists" else error from error
+        await audit(connection, backend, principal, "phone_number.create", f"phone-numbers/{made}")
+    return made
+
+
+async def _change(backend: Backend, principal: Principal, number_id: str, body: NumberChange) -> NumberConfig:
+    supplied = body.model_fields_set
+    if body.sms_automation_enabled:
+        sentence = "Text messages are not sent or taken here: use your carrier's own interface for them."
+        raise ApiError(501, "NOT_SUPPORTED", sentence, retryable=False)
+    if "direction" in supplied and body.direction is None:
+        raise invalid([Remark(("direction",), "cannot be cleared")])
+    _check_template(body.dispatch_metadata_template)
+    async with backend.control.writing() as connection:
+        before = await number_to_change(connection, backend, principal, number_id)
+        number = before.number.model_copy(update=_changes(body, before.number))
+        # an agent that goes leaves its numbers behind, so a number may be unlinked as well
+        if supplied & {"direction", "dispatch_metadata_template"}:
+            _check_answered(number, "direction" if "direction" in supplied else "dispatchMetadataTemplate")
+        if "agent_id" in supplied:
+            await _check_agent(connection, backend, principal, number.agent_id)
+        await save_number(connection, backend.organization_id, number, number_id=number_id, now=utc_now())
+        detail = {"keys": sorted(supplied)}
+        await audit(connection, backend, principal, "phone_number.update", f"phone-numbers/{number_id}", detail)
+    return number
+
+
+async def _shown(backend: Backend, principal: Principal, number_id: str, *, unlinked: bool = False) -> PhoneNumberRow:
+    """Return a number that was changed, as the next call meets it; also to who unlinked it and sees it no more."""
+    await backend.keeper.refresh()
+    who = Principal(principal.key_id, principal.scope) if unlinked else principal
+    async with backend.control.reading() as connection:
+        return row_of_number(await the_number(connection, backend, who, number_id), backend)
 
 
 def _changes(body: NumberChange, before: NumberConfig) -> dict[str, Any]:
@@ -187,6 +199,11 @@ def _check_connection(body: NumberImport, backend: Backend) -> None:
     if name is not None and name not in known:
         meant = did_you_mean(name, list(known)) or "telephony.yaml describes none."
         raise invalid([Remark(("sipConnectionInstallationId",), f"There is no such SIP connection. {meant}")])
+
+
+def _check_template(template: Mapping[str, Any] | None) -> None:
+    if names_environment(template):
+        raise invalid([Remark(("dispatchMetadataTemplate",), FROM_FILES_ONLY)])
 
 
 def _check_answered(number: NumberConfig, key: str) -> None:

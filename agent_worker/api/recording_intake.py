@@ -20,7 +20,7 @@ from agent_worker.domain.call import utc_now
 from agent_worker.errors import RecordingStoreError
 from agent_worker.recordings.place import file_name
 from agent_worker.settings import Settings
-from agent_worker.store.recordings import recording_of
+from agent_worker.store.recordings import is_wanted, recording_of
 
 STALL_SECONDS = 15.0
 """How long a worker may send nothing before it is cut off; it goes on from there later."""
@@ -129,7 +129,7 @@ class _Intake:
         if row is None:
             raise _unknown()
         # a call that was never answered has none, and what was purged is nobody's
-        return row["status"] in (None, "suppressed") or row["purged_at"] is not None or _is_here(row)
+        return not is_wanted(row) or _is_here(row)
 
     def _part(self, call_id: str) -> Path:
         return self._store.incoming(call_id)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Path, Query
 
 from agent_worker.api.agents import Deleted
 from agent_worker.api.audit import audit
+from agent_worker.api.auth import Principal
 from agent_worker.api.backend import Backend
 from agent_worker.api.bodies import Like, invalid
 from agent_worker.api.errors import ApiError
@@ -63,17 +64,7 @@ def tools_routes(backend: Backend) -> APIRouter:
     @router.post("", status_code=201, responses=errors(404, 409), **rows)
     async def create_tool(agent_id: AgentId, principal: Admin, body: ToolBody) -> ToolRow:
         """Give the agent one tool more."""
-        _check_new(body)
-        async with backend.control.writing() as connection:
-            agent = await agent_to_change(connection, backend, principal, agent_id)
-            if any(tool.name == body["name"] for tool in agent.agent.tools):
-                raise ApiError(409, "TOOL_NAME_CONFLICT", "The agent has a tool of this name.", retryable=False)
-            checked = with_tool(agent.agent, body, rules_of(backend), name=None)
-            changed = await _save(connection, agent, checked)
-            await audit(
-                connection, backend, principal, "tool.create", _resource(agent_id, changed.agent.tools[-1].name)
-            )
-        await backend.keeper.refresh()
+        changed, checked = await _create(backend, principal, agent_id, body)
         return _shown(changed, changed.agent.tools[-1], await functions(), checked.warnings)
 
     @router.get("/{tool_id}", responses=errors(404), **rows)
@@ -86,39 +77,70 @@ def tools_routes(backend: Backend) -> APIRouter:
     @router.patch("/{tool_id}", responses=errors(404, 409), **rows)
     async def update_tool(agent_id: AgentId, tool_id: ToolId, principal: Admin, body: ToolChange) -> ToolRow:
         """Replace the keys that are supplied, but never the name; a secret that is not supplied stays."""
-        async with backend.control.writing() as connection:
-            agent = await agent_to_change(connection, backend, principal, agent_id)
-            name = _the_tool(agent, tool_id).name
-            _check_change(body, name)
-            checked = with_tool(agent.agent, body, rules_of(backend), name=name)
-            changed = await _save(connection, agent, checked)
-            keys = {"keys": sorted({*body} & {*ToolRef.model_json_schema()["properties"]})}
-            await audit(connection, backend, principal, "tool.update", _resource(agent_id, name), keys)
-        await backend.keeper.refresh()
+        changed, checked = await _change(backend, principal, agent_id, tool_id, body)
         return _shown(changed, _the_tool(changed, tool_id), await functions(), checked.warnings)
 
     @router.delete("/{tool_id}", responses=errors(404, 409))
     async def remove_tool(agent_id: AgentId, tool_id: ToolId, principal: Admin) -> Deleted:
         """Take a tool from the agent."""
-        async with backend.control.writing() as connection:
-            agent = await agent_to_change(connection, backend, principal, agent_id)
-            name = _the_tool(agent, tool_id).name
-            kept = [tool for tool in agent.agent.tools if tool.name != name]
-            await _save(connection, agent, CheckedBody(agent.agent.model_copy(update={"tools": kept})))
-            await audit(connection, backend, principal, "tool.delete", _resource(agent_id, name))
-        await backend.keeper.refresh()
+        await _delete(backend, principal, agent_id, tool_id)
         return Deleted(deleted=True)
 
-    async def _save(connection: AsyncConnection, agent: StoredAgent, checked: CheckedBody) -> StoredAgent:
-        if checked.agent is None:
-            raise invalid(checked.issues)
-        now = utc_now()
-        times = changed_times(agent, checked.agent, now)
-        organization = backend.organization_id
-        await save_agent(connection, organization, checked.agent, agent_id=agent.id, now=now, tool_times=times)
-        return StoredAgent(agent.id, checked.agent, agent.created_at, now, times)
-
     return router
+
+
+async def _create(
+    backend: Backend, principal: Principal, agent_id: str, body: Mapping[str, Any]
+) -> tuple[StoredAgent, CheckedBody]:
+    _check_new(body)
+    async with backend.control.writing() as connection:
+        agent = await agent_to_change(connection, backend, principal, agent_id)
+        if any(tool.name == body["name"] for tool in agent.agent.tools):
+            raise ApiError(409, "TOOL_NAME_CONFLICT", "The agent has a tool of this name.", retryable=False)
+        checked = with_tool(agent.agent, body, rules_of(backend), name=None)
+        changed = await _save(connection, backend, agent, checked)
+        resource = _resource(agent_id, changed.agent.tools[-1].name)
+        await audit(connection, backend, principal, "tool.create", resource)
+    await backend.keeper.refresh()
+    return changed, checked
+
+
+async def _change(
+    backend: Backend, principal: Principal, agent_id: str, wanted: str, body: Mapping[str, Any]
+) -> tuple[StoredAgent, CheckedBody]:
+    async with backend.control.writing() as connection:
+        agent = await agent_to_change(connection, backend, principal, agent_id)
+        name = _the_tool(agent, wanted).name
+        _check_change(body, name)
+        checked = with_tool(agent.agent, body, rules_of(backend), name=name)
+        changed = await _save(connection, backend, agent, checked)
+        keys = {"keys": sorted({*body} & _ALL_KEYS)}
+        await audit(connection, backend, principal, "tool.update", _resource(agent_id, name), keys)
+    await backend.keeper.refresh()
+    return changed, checked
+
+
+async def _delete(backend: Backend, principal: Principal, agent_id: str, wanted: str) -> None:
+    async with backend.control.writing() as connection:
+        agent = await agent_to_change(connection, backend, principal, agent_id)
+        name = _the_tool(agent, wanted).name
+        kept = [tool for tool in agent.agent.tools if tool.name != name]
+        await _save(connection, backend, agent, CheckedBody(agent.agent.model_copy(update={"tools": kept})))
+        await audit(connection, backend, principal, "tool.delete", _resource(agent_id, name))
+    await backend.keeper.refresh()
+
+
+async def _save(connection: AsyncConnection, backend: Backend, agent: StoredAgent, checked: CheckedBody) -> StoredAgent:
+    if checked.agent is None:
+        raise invalid(checked.issues)
+    now = utc_now()
+    times = changed_times(agent, checked.agent, now)
+    organization = backend.organization_id
+    await save_agent(connection, organization, checked.agent, agent_id=agent.id, now=now, tool_times=times)
+    return StoredAgent(agent.id, checked.agent, agent.created_at, now, times)
+
+
+_ALL_KEYS = frozenset(field.alias or name for name, field in ToolRef.model_fields.items())
 
 
 def _the_tool(agent: StoredAgent, wanted: str) -> ToolRef:

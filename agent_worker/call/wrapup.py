@@ -21,14 +21,17 @@ SESSION_CLOSE_SECONDS = 5.0
 HANG_UP_SECONDS = 10.0
 
 
-async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False) -> None:
+async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False) -> Ending:
     """Hang up, stop everything, and write what is left to write; each step has its deadline, none skips the next.
 
     Args:
         session_lost: the session's own tasks are gone already, so there is nothing to close.
+
+    Returns:
+        Why the call is over: the first reason stands.
     """
     call.finish(ending)
-    ending = call.over.result()  # the first reason stands
+    ending = call.over.result()
     _hangup_event(call.journal, ending)
     async with _at_most(HANG_UP_SECONDS, "hang_up"):
         await call.line.hang_up()
@@ -44,6 +47,7 @@ async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False)
     async with _at_most(SESSION_CLOSE_SECONDS, "let_go"):
         await call.line.aclose()
         await call.stack.aclose()
+    return ending
 
 
 def close_journal(journal: Journal, ending: Ending, call: LiveCall | None = None) -> None:

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from agent_worker.config.agent_checks import outbound_problems, template_problems
 from agent_worker.config.agent_files import contradictions
 from agent_worker.config.inactive import inactive_keys
+from agent_worker.config.kept_secrets import named_in_environment, with_kept_secrets, with_kept_source
 from agent_worker.config.numbers import E164
 from agent_worker.config.resolve import agent_layer, default_layer, resolve
 from agent_worker.config.yaml_file import Location, expectation, remedy_for_unknown
 from agent_worker.domain.agent import AgentConfig
-from agent_worker.domain.lifecycle_hook import variable_of
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import ConfigError
 from agent_worker.prompting import prompt, read_prompts
@@ -35,6 +35,8 @@ _NEVER_NULL = (*REQUIRED, "firstMessage")
 
 READ_ONLY = frozenset({"id", "organizationId", "createdAt", "updatedAt", "source", "warnings", "toolSecretNames"})
 """What only answers have: a client that sends a row back means nothing by it."""
+
+FROM_FILES_ONLY = "env:NAME is for files; over HTTP the secret itself is written."
 
 _UNTOUCHED_BY_NULL = "extractionFields"
 """The official client: null leaves the schema as it is, `[]` clears it."""
@@ -91,7 +93,7 @@ def new_agent(body: Mapping[str, Any], rules: Rules) -> CheckedBody:
     if isinstance(intent, Mapping) and intent.get("language") is None:
         missing.append(Remark(("intent", "language"), "is required"))
     said = {key: value for key, value in body.items() if value is not None or key in _NEVER_NULL}
-    checked = _checked({**said, **_without_refs(said)}, said, rules)
+    checked = _checked({**said, **with_kept_secrets(said)}, said, rules)
     return CheckedBody(None, [*missing, *checked.issues], checked.warnings) if missing else checked
 
 
@@ -106,7 +108,7 @@ def changed_agent(stored: AgentConfig, body: Mapping[str, Any], rules: Rules) ->
         unchanged = _text_of(stored.prompt, rules.prompts_dir) == body["systemPrompt"]
         body.pop("systemPrompt" if unchanged else "prompt")
     values = stored.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    replaced = _without_refs(body, values)
+    replaced = with_kept_secrets(body, values)
     for key, value in body.items():
         if value is not None or key in REQUIRED:
             values[key] = replaced.get(key, value)
@@ -135,7 +137,7 @@ def with_tool(stored: AgentConfig, body: Mapping[str, Any], rules: Rules, *, nam
     before = dict(tools[index]) if name is not None else {}
     if "source" in body:
         before = {key: value for key, value in before.items() if key not in ("config", "executionMode")}
-    tools[index:] = [{**before, **_with_kept_source(before, body)}, *tools[index + 1 :]]
+    tools[index:] = [{**before, **with_kept_source(before, body)}, *tools[index + 1 :]]
 
     def is_its(path: Location) -> bool:
         return path[:2] == ("tools", index) or path == ("tools",)
@@ -180,7 +182,7 @@ def _checked(
         concerns: whether a place is of the request; what an earlier request or another policy let in is no reason to
             refuse this one.
     """
-    issues = list(_from_environment(supplied))
+    issues = [Remark(path, FROM_FILES_ONLY) for path in named_in_environment(supplied)]
     values = {key: value if value is None or key in _FREE else _without_nulls(value) for key, value in values.items()}
     unknown, wrong = _held_against_the_schema(values)
     if issues or wrong:
@@ -280,79 +282,6 @@ def _text_of(name: str, prompts_dir: Path) -> str | None:
         return prompt(name, prompts_dir)
     except ConfigError:
         return None
-
-
-def _from_environment(body: Mapping[str, Any]) -> Iterator[Remark]:
-    """Yield each secret that a request would take from this process's environment, where keys of others stand."""
-    sentence = "env:NAME is for files; over HTTP the secret itself is written."
-    for path, value in _secrets_of(body):
-        if isinstance(value, str) and variable_of(value) is not None:
-            yield Remark(path, sentence)
-
-
-def _secrets_of(body: Mapping[str, Any]) -> Iterator[tuple[Location, Any]]:
-    targets: list[tuple[Location, Any]] = []
-    if isinstance(hooks := body.get("webhooks"), Mapping):
-        targets += [(("webhooks", name), hook) for name, hook in hooks.items()]
-    if isinstance(tools := body.get("tools"), list):
-        pairs = [(index, tool) for index, tool in enumerate(tools) if isinstance(tool, Mapping)]
-        targets += [(("tools", index, "source"), tool.get("source")) for index, tool in pairs]
-    for path, target in targets:
-        if isinstance(target, Mapping):
-            yield (*path, "secret"), target.get("secret")
-            headers = target.get("authHeaders")
-            for index, header in enumerate(headers if isinstance(headers, list) else ()):
-                if isinstance(header, Mapping):
-                    yield (*path, "authHeaders", index, "value"), header.get("value")
-    if isinstance(secrets := body.get("toolSecrets"), Mapping):
-        yield from ((("toolSecrets", name), value) for name, value in secrets.items())
-
-
-def _without_refs(body: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return webhooks, tools and tool secrets of a request with what they keep of the stored ones."""
-    kept = stored or {}
-    found: dict[str, Any] = {}
-    if isinstance(hooks := body.get("webhooks"), Mapping):
-        before = kept.get("webhooks") or {}
-        found["webhooks"] = {**before, **{name: _with_kept(before.get(name), hook) for name, hook in hooks.items()}}
-    if isinstance(tools := body.get("tools"), list):
-        by_name = {tool["name"]: tool for tool in kept.get("tools", [])}
-        found["tools"] = [
-            _with_kept_source(by_name.get(str(tool.get("name")), {}), tool) if isinstance(tool, Mapping) else tool
-            for tool in tools
-        ]
-    if isinstance(secrets := body.get("toolSecrets"), Mapping):
-        found["toolSecrets"] = {**kept.get("toolSecrets", {}), **secrets}
-    return found
-
-
-def _with_kept_source(before: Mapping[str, Any], tool: Mapping[str, Any]) -> dict[str, Any]:
-    source, stored = tool.get("source"), before.get("source")
-    if not isinstance(source, Mapping) or source.get("kind") != "webhook":
-        return dict(tool)
-    same = isinstance(stored, Mapping) and stored.get("kind") == "webhook"
-    return {**tool, "source": _with_kept(stored if same else None, source)}
-
-
-def _with_kept(stored: Mapping[str, Any] | None, given: Any) -> Any:
-    """Return a hook or a tool's source with the secrets it does not say; null takes one away."""
-    if not isinstance(given, Mapping):
-        return given
-    after = {key: value for key, value in given.items() if key != "secretRef"}
-    before = {key: stored[key] for key in ("secret", "authHeaders") if stored and key in stored}
-    values = {header["name"].lower(): header.get("value") for header in before.get("authHeaders", [])}
-    if isinstance(headers := after.get("authHeaders"), list):
-        after["authHeaders"] = [_with_kept_value(header, values) for header in headers]
-    return {**before, **after}
-
-
-def _with_kept_value(header: Any, values: Mapping[str, Any]) -> Any:
-    if not isinstance(header, Mapping):
-        return header
-    after = {key: value for key, value in header.items() if key != "secretRef"}
-    if after.get("value") is None:
-        after["value"] = values.get(str(after.get("name")).lower())
-    return after
 
 
 def _without_nulls(value: Any) -> Any:

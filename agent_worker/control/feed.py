@@ -114,7 +114,7 @@ class WatchedCall:
         found: list[Happening] = []
         waiting = held = False
         for row in rows:
-            if row["index"] in self._told_turns:
+            if row["index"] < self._next_turn or row["index"] in self._told_turns:
                 continue
             if not self.over and row["metadata"].get("partial"):
                 waiting = True
@@ -123,7 +123,7 @@ class WatchedCall:
             else:
                 found.append(Happening("turn", row))
                 self._told_turns.add(row["index"])
-        self._held_since = (self._held_since or now) if held else None
+        self._held_since = None if not held else now if self._held_since is None else self._held_since
         while self._next_turn in self._told_turns:
             self._told_turns.discard(self._next_turn)
             self._next_turn += 1

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from agent_worker.domain.call import utc_now
-from agent_worker.errors import ControlPlaneError
+from agent_worker.errors import AgentWorkerError, ControlPlaneError
 from agent_worker.store.jobs import Job, claim, finish, give_up, put_off, renew
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class JobRunner:
         except GiveUp as error:
             await self._settle(job, str(error), final=True)
         except Exception as error:  # whatever a handler meets, the job is tried again and the others go on
-            if not isinstance(error, ControlPlaneError):
+            if not isinstance(error, AgentWorkerError):
                 logger.exception("job broke", extra={"job_id": job.id})
             await self._settle(job, f"{type(error).__name__}: {error}", final=job.attempts >= self._most_attempts)
         else:

@@ -14,7 +14,7 @@ from agent_worker.control.recordings import ERASE, EXPIRE, UPLOAD, Kept, Recordi
 from agent_worker.domain.call import utc_now
 from agent_worker.errors import RecordingStoreError
 from agent_worker.store.jobs import Job
-from agent_worker.store.recordings import recording_of
+from agent_worker.store.recordings import is_wanted, recording_of
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +25,7 @@ MOST_ATTEMPTS = 300
 """Three days, at one in fifteen minutes."""
 
 AT_ONCE = 2
+POLL_SECONDS = 2.0
 
 
 class Control(Protocol):
@@ -42,14 +43,12 @@ class Control(Protocol):
 
 
 def recording_runner(control: Control) -> JobRunner:
-    """Return what does the jobs of this disk, and those any process can do.
-
-    Raises:
-        OSError: the data folder can neither be read nor written.
-    """
+    """Return what does the jobs of this disk, and those any process can do."""
     handlers = RecordingJobs(control).handlers()
     disk = control.recordings.disk
-    return JobRunner(control, handlers, host=disk, most_attempts=MOST_ATTEMPTS, at_once=AT_ONCE)
+    return JobRunner(
+        control, handlers, host=disk, most_attempts=MOST_ATTEMPTS, at_once=AT_ONCE, poll_seconds=POLL_SECONDS
+    )
 
 
 class RecordingJobs:
@@ -71,7 +70,7 @@ class RecordingJobs:
             raise GiveUp("the job names no recording")
         async with self._control.reading() as connection:
             row = await recording_of(connection, call_id)
-        wanted = row is not None and row["status"] is not None and row["purged_at"] is None
+        wanted = is_wanted(row)
         if row is not None and wanted and row["location"] is None and not await self._bring(job, call_id, path, row):
             return
         # also where it was ready before: who brought it was killed before it could tidy up

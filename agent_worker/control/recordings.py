@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +26,7 @@ from agent_worker.recordings.place import Channels
 from agent_worker.recordings.store import RecordingStore
 from agent_worker.settings import Settings
 from agent_worker.store import jobs
-from agent_worker.store.recordings import change_recording, recording_of
+from agent_worker.store.recordings import change_recording, is_wanted, recording_of
 from agent_worker.webhooks.signing import webhook_secret
 
 logger = logging.getLogger("agent_worker.control")
@@ -37,6 +38,8 @@ GIVE_UP = timedelta(hours=72)
 """After the end of a call its recording is ready or has failed by then: its host may never come back."""
 
 OPEN_STATUSES = ("pending", "uploading")
+
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/[^\s?#]*)?")
 
 Announce = Callable[[AsyncConnection, str, datetime, str | None], Awaitable[None]]
 """Tells whoever subscribed that a call's recording is at this URL, or has failed."""
@@ -55,21 +58,23 @@ class Recordings:
     """Where recordings of this deployment are, and who is told.
 
     Raises:
-        SettingsError: AGENT_WORKER_RECORDINGS_URL cannot be used.
+        SettingsError: AGENT_WORKER_RECORDINGS_URL or AGENT_WORKER_PUBLIC_URL cannot be used.
     """
 
     def __init__(self, settings: Settings, announce: Announce) -> None:
         self.store = RecordingStore(settings)
         self._settings = settings
         self._announce = announce
+        if settings.public_url and not _ADDRESS.fullmatch(settings.public_url):
+            raise SettingsError(
+                "public_url_invalid",
+                "AGENT_WORKER_PUBLIC_URL is not the URL of a host.",
+                remedy="Write https://calls.example.com, without query or fragment.",
+            )
 
     @cached_property
     def disk(self) -> str:
-        """Whose the files of this process's data folder are.
-
-        Raises:
-            OSError: the folder can neither be read nor written.
-        """
+        """Whose the files of this process's data folder are."""
         return disk_name(self._settings.data_dir)
 
     @cached_property
@@ -139,8 +144,8 @@ class Recordings:
         """Have a finished file of this disk brought to where recordings stay; one that is there already is ready."""
         location = self.store.location_of(path)
         row = await recording_of(connection, call_id, lock=True)
-        if row is None or row["purged_at"] is not None:
-            await self.erase_later(connection, call_id, path=path, now=now)
+        if row is None or not is_wanted(row):
+            await self._erase(connection, call_id, path, now)
         elif row["location"] is not None:
             return
         elif location is None:
@@ -173,7 +178,7 @@ class Recordings:
             url: for the webhook.
         """
         row = await recording_of(connection, call_id, lock=True)
-        if row is None or row["status"] is None or row["purged_at"] is not None:
+        if row is None or not is_wanted(row):
             return False
         values: dict[str, Any] = {
             "status": "ready",
@@ -196,8 +201,9 @@ class Recordings:
             await change_recording(connection, call_id, now, status="failed", detail=detail)
             await self._announce(connection, call_id, now, None)
 
-    async def erase_later(self, connection: AsyncConnection, call_id: str, *, path: Path, now: datetime) -> None:
+    async def _erase(self, connection: AsyncConnection, call_id: str, path: Path, now: datetime) -> None:
         """Have a file of this disk deleted that came for a call nobody may hear any more."""
+        await change_recording(connection, call_id, now, status="suppressed", path=None, host=None, duration_ms=None)
         payload = {"path": str(path), "location": None}
         await jobs.enqueue(connection, ERASE, call_id, now=now, host=self.disk, payload=payload, again=True)
 

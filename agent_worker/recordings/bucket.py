@@ -63,7 +63,7 @@ class Bucket:
                     store, key, parts, attributes=attributes, chunk_size=PART_BYTES, max_concurrency=2
                 )
         except obstore.exceptions.BaseError as error:
-            raise _failed(error) from error
+            raise _failed(error) from None
 
     async def delete(self, name: str) -> None:
         """Delete both; what is not there is deleted already."""
@@ -76,7 +76,7 @@ class Bucket:
             except (obstore.exceptions.NotFoundError, FileNotFoundError):
                 continue
             except obstore.exceptions.BaseError as error:
-                raise _failed(error) from error
+                raise _failed(error) from None
 
     @asynccontextmanager
     async def open(self, name: str) -> AsyncIterator[OpenObject]:
@@ -86,10 +86,10 @@ class Bucket:
         store = await self._store()
         try:
             about = await obstore.head_async(store, name)
-        except (obstore.exceptions.NotFoundError, FileNotFoundError) as error:
-            raise missing() from error
+        except (obstore.exceptions.NotFoundError, FileNotFoundError):
+            raise missing() from None
         except obstore.exceptions.BaseError as error:
-            raise _failed(error) from error
+            raise _failed(error) from None
         yield OpenObject(store, name, about["size"])
 
     async def url(self, name: str, channels: Channels, seconds: int) -> str | None:
@@ -128,7 +128,7 @@ class OpenObject:
         try:
             return bytes(await obstore.get_range_async(self._store, self._name, start=start, end=end))
         except obstore.exceptions.BaseError as error:
-            raise _failed(error) from error
+            raise _failed(error) from None
 
 
 def object_name(name: str, channels: Channels) -> str:
@@ -153,7 +153,7 @@ def _open(url: str) -> Any:
             retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
         )
     except (obstore.exceptions.BaseError, ValueError) as error:
-        raise _failed(error) from error
+        raise _failed(error) from None
 
 
 def _as(channels: Channels, content: bytes) -> bytes:
@@ -172,6 +172,6 @@ async def _parts(source: Path, channels: Channels) -> AsyncIterator[bytes]:
 
 
 def _failed(error: Exception) -> RecordingStoreError:
-    # the first line says what happened; a query may hold a signature
+    # the first line says what happened; a query, and all that follows, may hold a signature
     said = _QUERY.sub("", str(error).partition("\n")[0])[:REASON_CHARS]
     return RecordingStoreError("recordings_store_failed", f"{type(error).__name__}: {said}", retryable=True)

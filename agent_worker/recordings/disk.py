@@ -13,18 +13,20 @@ FILE = "disk-name"
 def disk_name(data_dir: Path) -> str:
     """Return the data folder's own name, made at first use: a host may be renamed, as containers are at every start.
 
-    Raises:
-        OSError: the folder can neither be read nor written.
+    Where the folder cannot be written nothing is recorded to it either, and the host's name has to do.
     """
     path = data_dir / FILE
     try:
         return _read(path) or _make(path)
-    except FileNotFoundError:
-        return _make(path)
+    except OSError:
+        return socket.gethostname()
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _make(path: Path) -> str:

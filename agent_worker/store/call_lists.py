@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import product
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextualSelect, bindparam, select, text
+from sqlalchemy import ColumnElement, Integer, TextClause, TextualSelect, bindparam, column, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.store.tables import calls, recordings, reports
@@ -90,11 +90,13 @@ class Ranges:
     def newest(self, dialect: str, most: int) -> TextualSelect:
         """Return the times of their newest calls; within an organization a time is one call's."""
         newest_first = f"ORDER BY created_at DESC LIMIT {most}"
-        queries = self.queries
         if dialect == "postgresql":
             # told how many of each are enough, it merges the ranges as they come; else it reads them all and sorts
-            queries = [f"({query} {newest_first})" for query in queries]
-        return self._read(f"SELECT created_at FROM ({' UNION ALL '.join(queries)}) AS merged {newest_first}")
+            each = " UNION ALL ".join(f"({query} {newest_first})" for query in self.queries)
+            query = f"SELECT created_at FROM ({each}) AS merged {newest_first}"
+        else:
+            query = f"{' UNION ALL '.join(self.queries)} {newest_first}"
+        return self._read(query).columns(calls.c.created_at)
 
     def number(self, *, twice: bool) -> TextualSelect:
         """Return how many calls they have.
@@ -103,15 +105,17 @@ class Ranges:
             twice: a call may be in two of them.
         """
         counted = "DISTINCT created_at" if twice else "*"
-        return self._read(f"SELECT count({counted}) AS number FROM ({' UNION ALL '.join(self.queries)}) AS merged")
+        query = f"SELECT count({counted}) AS number FROM ({' UNION ALL '.join(self.queries)}) AS merged"
+        return self._read(query).columns(column("number", Integer))
 
-    def _read(self, query: str) -> TextualSelect:
-        values = {name: value for name, value in self.values.items() if f":{name}" in query}
-        typed = [
-            bindparam(name, value, calls.c.created_at.type if name in _TIMES else None)
-            for name, value in values.items()
-        ]
-        return text(query).bindparams(*typed).columns(calls.c.created_at)
+    def _read(self, query: str) -> TextClause:
+        used = {name: value for name, value in self.values.items() if f":{name}" in query}
+        return text(query).bindparams(
+            *(
+                bindparam(name, value, calls.c.created_at.type if name in _TIMES else None)
+                for name, value in used.items()
+            )
+        )
 
 
 _TIMES = ("since", "until")

@@ -221,20 +221,12 @@ async def retry_report_deliveries(
     """Send the reports of a call that nobody has taken yet again, now; returns how many there are."""
     table = deliveries.c
     statuses = (PENDING, FAILED, EXPIRED)
-    untaken = and_(table.call_id == call_id, table.event == "call.report", table.status.in_(statuses))
+    # what has no content any more has nothing to tell
+    untaken = and_(
+        table.call_id == call_id, table.event == "call.report", table.status.in_(statuses), table.payload != {}
+    )
     values = {"status": PENDING, "next_attempt_at": now, "expires_at": now + timedelta(hours=for_hours)}
     return (await connection.execute(update(deliveries).where(untaken).values(values))).rowcount
-
-
-async def forget_deliveries(connection: AsyncConnection, call_id: str, error: str) -> None:
-    """Erase what was said from a call's deliveries, and send none of them any more."""
-    table = deliveries.c
-    of_call = table.call_id == call_id
-    ids = select(table.id).where(of_call)
-    await connection.execute(update(attempts).where(attempts.c.delivery_id.in_(ids)).values(response_body=None))
-    waiting = {"status": CANCELLED, "next_attempt_at": None, "error": error}
-    await connection.execute(update(deliveries).where(of_call, _is_open(table.status)).values(waiting))
-    await connection.execute(update(deliveries).where(of_call).values(payload={}))
 
 
 def _is_open(status: ColumnElement[str]) -> ColumnElement[bool]:

@@ -44,6 +44,11 @@ async def recording_of(connection: AsyncConnection, call_id: str, *, lock: bool 
     return None if row is None else dict(row)
 
 
+def is_wanted(row: Record | None) -> bool:
+    """Return whether a call may have a recording: it is recorded, and what there was has not been erased."""
+    return row is not None and row["purged_at"] is None and row["status"] not in (None, "suppressed")
+
+
 async def change_recording(connection: AsyncConnection, call_id: str, now: datetime, **values: Any) -> None:
     """Change columns of a recording's row."""
     changed = {name: storable(value) for name, value in values.items()}

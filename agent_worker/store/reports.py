@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from agent_worker.store.call_search import index_call
 from agent_worker.store.columns import wire_time
 from agent_worker.store.queries import transcript
-from agent_worker.store.tables import calls, deliveries, reports
+from agent_worker.store.tables import calls, deliveries, recordings, reports
 from agent_worker.store.upsert import insert_or_replace
 
 Record = dict[str, Any]
@@ -32,8 +32,14 @@ _GONE_WRONG = ("failed", "expired")
 async def call_report(connection: AsyncConnection, call_id: str) -> Record | None:
     """Return the contract's CallReport with its transcript, or None before there is one."""
     query = (
-        select(reports, calls.c.disconnection_reason)
+        select(
+            reports,
+            calls.c.disconnection_reason,
+            recordings.c.status.label("recording_status"),
+            recordings.c.duration_ms.label("recording_ms"),
+        )
         .join(calls, calls.c.id == reports.c.call_id)
+        .join(recordings, recordings.c.call_id == reports.c.call_id, isouter=True)
         .where(reports.c.call_id == call_id)
     )
     found = (await connection.execute(query)).mappings().one_or_none()
@@ -41,6 +47,7 @@ async def call_report(connection: AsyncConnection, call_id: str) -> Record | Non
         return None
     row = dict(found)
     del row["call_id"]
+    row["artifacts"] = _as_of_now(row["artifacts"], row.pop("recording_status"), row.pop("recording_ms"))
     for name in _TIMES:
         row[name] = wire_time(row[name])
     sent = await _report_deliveries(connection, call_id)
@@ -54,6 +61,14 @@ async def call_report(connection: AsyncConnection, call_id: str) -> Record | Non
         **_aggregates(sent),
         "webhook_deliveries": [_told(delivery) for delivery in sent],
     }
+
+
+def _as_of_now(artifacts: Record, status: str | None, duration_ms: int | None) -> Record:
+    """Return what the call left behind; its recording goes on after the report was made."""
+    known = artifacts.get("recording")
+    if known is None or status is None:
+        return artifacts
+    return {**artifacts, "recording": {**known, "status": status, "duration_ms": duration_ms}}
 
 
 async def report_row(connection: AsyncConnection, call_id: str) -> Record | None:

@@ -71,7 +71,7 @@ async def standing(settings: Settings, call_id: str) -> dict[str, Any]:
 
 
 async def stands(
-    settings: Settings, call_id: str, status: str | Callable[[dict[str, Any]], bool], seconds: float = 30
+    settings: Settings, call_id: str, status: str | Callable[[dict[str, Any]], bool], seconds: float = 120
 ) -> dict[str, Any]:
     """Wait until the recording has this status; return where it stands."""
     async with asyncio.timeout(seconds):

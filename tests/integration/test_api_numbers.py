@@ -135,6 +135,7 @@ WRONG: list[tuple[dict[str, Any], Any]] = [
     ({"label": "x" * 121}, "label"),
     ({"sipConnectionInstallationId": "carier", "agentId": "desk"}, "sipConnectionInstallationId"),
     ({"dispatchMetadataTemplate": "x"}, "dispatchMetadataTemplate"),
+    ({"dispatchMetadataTemplate": {"tool_secrets": {"a": "env:HOME"}}}, "dispatchMetadataTemplate"),
     ({"dispatchMetadataTemplate": {"a": "x" * 70_000}}, "dispatchMetadataTemplate"),
 ]
 

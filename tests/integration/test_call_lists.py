@@ -112,7 +112,7 @@ async def test_every_combination_of_filters(kind: str, tmp_path: Path) -> None:
         async with control.reading() as connection:
             query = select(tables.calls).order_by(tables.calls.c.created_at.desc())
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
-            for _ in range(300):
+            for _ in range(120):
                 filters = some_filters(chance)
                 expected = [row["id"] for row in rows if passes(row, filters)]
                 limit, offset = chance.randrange(1, 30), chance.randrange(20)
@@ -191,43 +191,41 @@ async def test_a_hostile_search_finds_nothing(kind: str, tmp_path: Path, search:
 def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The URL of a database with so many calls that its planner prefers an index where there is one."""
     with fresh_database(request.param, tmp_path_factory.mktemp("many")) as url:
-        fill(url, 12_000)
+        fill(url, 6_000)
         yield url
 
 
-@pytest.mark.parametrize("name", [case.name for case in cases()])
-async def test_every_list_uses_an_index(many: str, tmp_path: Path, name: str) -> None:
+async def test_every_list_uses_an_index(many: str, tmp_path: Path) -> None:
     """No statement of a page reads a whole table, whatever it is filtered by."""
     control = EmbeddedControlPlane(Settings(data_dir=tmp_path, database_url=many))
-    case = next(case for case in cases() if case.name == name)
     try:
         async with control.reading() as connection:
-            known = await known_of(connection, 12_000)
-            lines = await plans(connection, case.make(random.Random(1), known), case.offset)
+            known = await known_of(connection)
+            for case in cases():
+                lines = await plans(connection, case.make(random.Random(1), known), case.offset)
+                assert not verdict(lines).startswith("READS ALL"), case.name + "\n" + "\n".join(lines)
+                assert "ix_calls_" in "\n".join(lines), case.name
     finally:
         await control.aclose()
-    assert not verdict(lines).startswith("READS ALL"), "\n".join(lines)
-    assert "ix_calls_" in "\n".join(lines)
 
 
-@pytest.mark.parametrize(
-    "word", ["caller", "xylophone", "call", "maya", "maya invoice", "+1201", "invoice caller", "1302"]
-)
-async def test_both_ways_of_searching_find_the_same(many: str, tmp_path: Path, word: str) -> None:
+async def test_both_ways_of_searching_find_the_same(many: str, tmp_path: Path) -> None:
     """What the newest calls and what the full-text index say is one list, wherever it is read on."""
     control = EmbeddedControlPlane(Settings(data_dir=tmp_path, database_url=many))
     try:
-        async with control.reading() as connection:
-            filters = replace(ALL, search=word)
-            whole = [row["id"] for row in await page(connection, filters, 2_000)]
-            for offset in (0, 40, 700):
-                assert [row["id"] for row in await page(connection, filters, 20, offset)] == whole[offset : offset + 20]
-            assert len(set(whole)) == len(whole)
-            total = await CallTotals().total(connection, filters)
+        for word in ("caller", "xylophone", "call", "maya", "maya invoice", "+1201", "invoice caller", "1302", "ba"):
+            async with control.reading() as connection:
+                filters = replace(ALL, search=word)
+                whole = [row["id"] for row in await page(connection, filters, 1_500)]
+                assert len(set(whole)) == len(whole)
+                for offset in (0, 40, 700):
+                    found = [row["id"] for row in await page(connection, filters, 20, offset)]
+                    assert found == whole[offset : offset + 20], word
+                total = await CallTotals().total(connection, filters)
+                assert total.calls == min(len(whole), 1_000), word
+                assert total.is_exact is (len(whole) <= 1_000), word
     finally:
         await control.aclose()
-    assert total.calls == min(len(whole), 1_000)
-    assert total.is_exact is (len(whole) <= 1_000)
 
 
 @databases

@@ -121,6 +121,11 @@ def test_what_is_asked_is_bounded(operation: Operation) -> None:
             assert kind not in ("integer", "number") or {"minimum", "maximum"} <= schema.keys(), parameter["name"]
 
 
+def test_every_heading_is_used() -> None:
+    """No heading is explained that has nothing under it."""
+    assert {tag for operation in ALL for tag in operation.described["tags"]} == TAGS.keys()
+
+
 def test_operations_have_ids_of_their_own() -> None:
     """A client that is generated from the document has a name for each call."""
     names = [operation.described["operationId"] for operation in ALL]

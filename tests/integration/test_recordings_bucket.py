@@ -93,6 +93,7 @@ async def test_what_the_store_refuses_is_told_without_secrets(
         assert error.retryable
         assert "another" not in str(error)
         assert "Signature=" not in str(error)
+        assert error.__cause__ is None
     assert bucket.objects == {}
 
 
@@ -105,6 +106,7 @@ async def test_a_call_is_uploaded_and_its_link_leads_to_the_store(bucket: Object
         await bucket.asked_to_write()
         early = await api.http.get(f"/v1/calls/{call_id}/recording")
         before = await stands(api.settings, call_id, "uploading")
+        reports = [await api.http.get(f"/v1/calls/{call_id}/report")]
         bucket.open.set()
         row = await stands(api.settings, call_id, "ready")
         for _ in range(100):
@@ -112,12 +114,14 @@ async def test_a_call_is_uploaded_and_its_link_leads_to_the_store(bucket: Object
                 break
             await asyncio.sleep(0.05)
         found = await api.sync(lambda speko: speko.calls.recording(call_id))
+        reports.append(await api.http.get(f"/v1/calls/{call_id}/report"))
         [payload] = await told(api.settings)
         async with httpx.AsyncClient(trust_env=False) as client:
             answers = [await client.get(url) for url in (found.url, payload["recording_url"])]
             seeking = await client.get(found.url, headers={"range": "bytes=100-199"})
     assert (early.status_code, early.json()["code"]) == (404, "RECORDING_NOT_AVAILABLE")
     assert before["location"] is None
+    assert [report.json()["artifacts"]["recording"]["status"] for report in reports] == ["uploading", "ready"]
     assert (row["location"], row["size_bytes"], row["path"], row["host"]) == (
         f"{URL}/{call_id}.ogg",
         len(audio),

@@ -406,20 +406,3 @@ async def test_reports_nobody_took_are_sent_again_when_asked(outbox: Outbox) -> 
                 assert await queue.retry_report_deliveries(connection, "call-1", utc_now()) == 1
             rows = await outbox.wait_for([report], "succeeded")
     assert (rows[report]["attempt_count"], rows[status]["status"]) == (2, "failed")
-
-
-async def test_what_was_said_can_be_erased_from_deliveries(outbox: Outbox) -> None:
-    """Payloads and answers are gone, what was waiting is cancelled."""
-    async with HookReceiver() as receiver:
-        receiver.answer_with(b"echo of the transcript", status=500)
-        await outbox.add("whe_1", receiver.url)
-        await outbox.call("call-1")
-        [delivery] = await outbox.write("whe_1", "call.report", call_id="call-1", payload={"transcript": "secret"})
-        async with outbox.delivering(schedule=(30.0,)):
-            await outbox.until(lambda rows: bool(rows[delivery]["error"]))
-        async with outbox.control.writing() as connection:
-            await queue.forget_deliveries(connection, "call-1", "The call was purged.")
-        row = (await outbox.rows())[delivery]
-        [attempt] = await outbox.attempts()
-    assert (row["status"], row["payload"], row["error"]) == ("cancelled", {}, "The call was purged.")
-    assert attempt["response_body"] is None

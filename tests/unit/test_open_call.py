@@ -132,7 +132,7 @@ async def test_a_refusal_keeps_what_is_known_of_the_call() -> None:
 
 
 async def test_a_hooks_extraction_fields_stand_below_the_agents_own() -> None:
-    """What is extracted is settled when the call is planned, and is in its configuration with the hook's name gone."""
+    """What is extracted is settled when the call is planned, and is in its configuration without the hook."""
     own = {"name": "topic", "type": "string", "description": "Mine."}
     theirs = [{**own, "description": "Theirs."}, {"name": "urgent", "type": "boolean", "description": "Urgent?"}]
     hooks = {"postCall": {"url": "https://crm.example", "extractionFields": theirs}}
