@@ -74,9 +74,7 @@ class Settings(BaseSettings):
         "",
         description="Where recordings are kept: file:///…, s3://…, gs://… or az://…; default: in the data folder.",
     )
-    recording_link_seconds: int = Field(
-        300, ge=10, le=604_800, description="How long a link to a recording works, s."
-    )
+    recording_link_seconds: int = Field(300, ge=10, le=604_800, description="How long a link to a recording works, s.")
     webhook_secret: SecretStr = Field(
         SecretStr(""),
         description="whsec_… secret that signs webhooks; default: made at first use, kept in the data dir.",
@@ -164,7 +162,8 @@ class Settings(BaseSettings):
         description="http(s) URL of an OpenTelemetry collector (OTLP over HTTP) calls are sent to as traces.",
     )
     metrics_token: SecretStr = Field(
-        SecretStr(""), description="Bearer token of `GET /metrics` on `serve`, 16 characters or more; default: not there."
+        SecretStr(""),
+        description="Bearer token of `GET /metrics` on `serve`, 16 characters or more; default: not there.",
     )
     retention_days: int = Field(
         0, ge=0, le=36_500, description="Calls older than this many days are purged; 0 = they are kept."

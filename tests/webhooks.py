@@ -117,12 +117,12 @@ class Outbox:
             found = (await connection.execute(select(attempts).order_by(*order))).mappings()
             return [dict(row) for row in found]
 
-    async def wait_for(self, ids: Sequence[str], *statuses: str, seconds: float = 20) -> dict[str, dict[str, Any]]:
+    async def wait_for(self, ids: Sequence[str], *statuses: str, seconds: float = 60) -> dict[str, dict[str, Any]]:
         """Return the deliveries by id once these have such a status."""
         return await self.until(lambda rows: all(rows[one]["status"] in statuses for one in ids), seconds=seconds)
 
     async def until(
-        self, are_so: Callable[[dict[str, dict[str, Any]]], bool], *, seconds: float = 20
+        self, are_so: Callable[[dict[str, dict[str, Any]]], bool], *, seconds: float = 60
     ) -> dict[str, dict[str, Any]]:
         """Return the deliveries by id once they are so."""
         async with asyncio.timeout(seconds):

@@ -101,7 +101,7 @@ REPORT_EXAMPLE: dict[str, Any] = {
 
 
 class TranscriptEntry(SnakeShape):
-    """One turn. `metadata.toolCalls` lists the tools the agent used in it, each `{name, args}`, `args` a JSON string."""
+    """One turn. `metadata.toolCalls` lists the tools the agent used, each `{name, args}`, `args` a JSON string."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [ENTRY_EXAMPLE]})
 

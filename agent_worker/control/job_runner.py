@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent_worker.domain.call import utc_now
 from agent_worker.errors import AgentWorkerError, ControlPlaneError
-from agent_worker.store.jobs import Job, claim, finish, give_up, put_off, renew
+from agent_worker.store.jobs import Job, any_due, claim, finish, give_up, put_off, renew
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,8 +35,11 @@ class GiveUp(Exception):
     """A handler's verdict: trying again would not help; the text says why, to an operator."""
 
 
-class Writes(Protocol):
+class Store(Protocol):
     """What the runner needs of a control plane."""
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Open a transaction that only reads."""
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a transaction that commits."""
@@ -63,7 +66,7 @@ class JobRunner:
 
     def __init__(
         self,
-        control: Writes,
+        control: Store,
         handlers: Mapping[str, Handler],
         *,
         host: str,
@@ -99,11 +102,15 @@ class JobRunner:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             return True
         now = utc_now()
+        kinds = list(self._handlers)
         try:
+            async with self._control.reading() as connection:
+                if not await any_due(connection, kinds, host=self._host, now=now):
+                    return False
             async with self._control.writing() as connection:
                 found = await claim(
                     connection,
-                    list(self._handlers),
+                    kinds,
                     by=self._name,
                     host=self._host,
                     now=now,

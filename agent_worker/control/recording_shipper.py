@@ -55,6 +55,7 @@ class RecordingShipper:
         self._control = control
         self._poll = poll_seconds
         self._refused: dict[str, float] = {}
+        self._tries: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -82,6 +83,9 @@ class RecordingShipper:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 code = error.code if isinstance(error, ControlPlaneError) else type(error).__name__
                 logger.warning("recordings are kept here for now", extra={"code": code})
+            except Exception:  # whatever one recording meets, the others are brought
+                pause = LONGEST_PAUSE_SECONDS
+                logger.exception("recording not sent")
             await asyncio.sleep(pause)
 
     async def _ship(self) -> None:
@@ -89,6 +93,7 @@ class RecordingShipper:
         for call_id, path in await asyncio.to_thread(self._finished):
             if now < self._refused.get(call_id, 0.0):
                 continue
+            self._tries[call_id] = self._tries.get(call_id, 0) + 1
             try:
                 await self._control.send_recording(call_id, path)
             except ControlPlaneError as error:
@@ -98,16 +103,19 @@ class RecordingShipper:
                 logger.error("recording not taken, it stays here", extra={"call_id": call_id, "code": error.code})
             else:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
+            self._tries.pop(call_id, None)
 
     def _finished(self) -> list[tuple[str, Path]]:
         if not self._folder.is_dir():
             return []
-        found = [(call_of(path.name), path) for path in sorted(self._folder.iterdir())]
-        return [
+        found = [
             (call_id, path)
-            for call_id, path in found
-            if call_id and path.is_file() and not (self._journals / f"{call_id}{SUFFIX}").exists()
+            for path in sorted(self._folder.iterdir())
+            if (call_id := call_of(path.name)) and path.is_file()
         ]
+        finished = [one for one in found if not (self._journals / f"{one[0]}{SUFFIX}").exists()]
+        # what failed before is last in line, so that one recording that always does starves no other
+        return sorted(finished, key=lambda one: self._tries.get(one[0], 0))
 
 
 class RecordingWork:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Text, delete, exists, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.store.tables import jobs
@@ -84,6 +84,19 @@ async def enqueue(
     return True
 
 
+async def any_due(connection: AsyncConnection, kinds: Collection[str], *, host: str, now: datetime) -> bool:
+    """Return whether there is anything to claim; asked first, because a claim takes the write lock of SQLite."""
+    found = select(literal(1)).where(*_due(kinds, host, now)).limit(1)
+    return await connection.scalar(found) is not None
+
+
+def _due(kinds: Collection[str], host: str, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    table = jobs.c
+    # as a literal: SQLite uses the partial index only where it can see that the condition is the index's
+    pending = table.status == literal(PENDING, Text, literal_execute=True)
+    return pending, table.due_at <= now, table.kind.in_(kinds), or_(table.host.is_(None), table.host == host)
+
+
 async def claim(
     connection: AsyncConnection,
     kinds: Collection[str],
@@ -103,12 +116,7 @@ async def claim(
     table = jobs.c
     due = (
         select(table.id)
-        .where(
-            table.status == PENDING,
-            table.due_at <= now,
-            table.kind.in_(kinds),
-            or_(table.host.is_(None), table.host == host),
-        )
+        .where(*_due(kinds, host, now))
         .order_by(table.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -18,8 +18,6 @@ from agent_worker.store.tables import (
     transfers,
 )
 
-PAGE_LIMIT = 100
-
 Record = dict[str, Any]
 
 
@@ -84,43 +82,6 @@ async def call_recording(connection: AsyncConnection, call_id: str) -> Record | 
     """Return `{status, path, duration_ms, detail}` of the recording, or None where nothing was recorded."""
     row = await _one(connection, recordings, call_id)
     return row and {name: row[name] for name in ("status", "path", "duration_ms", "detail")}
-
-
-async def list_calls(
-    connection: AsyncConnection,
-    limit: int = 50,
-    *,
-    organization_id: str | None = None,
-    agent_id: str | None = None,
-    cursor: datetime | None = None,
-    since: datetime | None = None,
-) -> Record:
-    """Return a page of calls, newest first: `{calls, entries, next_cursor}`.
-
-    Args:
-        limit: 1 to `PAGE_LIMIT` calls.
-        cursor: the `next_cursor` of the page before.
-        since: only calls created then or later.
-    """
-    limit = max(1, min(limit, PAGE_LIMIT))
-    query = (
-        select(calls, recordings.c.status.label("recording_status"))
-        .join(recordings, recordings.c.call_id == calls.c.id, isouter=True)
-        .order_by(calls.c.created_at.desc())
-        .limit(limit + 1)
-    )
-    if organization_id is not None:
-        query = query.where(calls.c.organization_id == organization_id)
-    if agent_id is not None:
-        query = query.where(calls.c.agent_id == agent_id)
-    if cursor is not None:
-        query = query.where(calls.c.created_at < cursor)
-    if since is not None:
-        query = query.where(calls.c.created_at >= since)
-    rows = await _all(connection, query)
-    page = [_summary(row, row["recording_status"]) for row in rows[:limit]]
-    following = page[-1]["created_at"] if len(rows) > limit else None
-    return {"calls": page, "entries": page, "next_cursor": following}
 
 
 async def transcript(connection: AsyncConnection, call_id: str) -> list[Record]:

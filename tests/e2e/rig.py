@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_worker.store import queries
+from agent_worker.store.call_lists import Filters, page
 from agent_worker.store.engine import Database
 from agent_worker.testing.sip_phone import SipPhone
 from agent_worker.testing.stack import LiveKitStack
@@ -102,9 +103,8 @@ class Rig:
         database = Database(f"sqlite:///{worker.data_dir / 'agent-worker.db'}")
         try:
             async with database.read() as connection:
-                page = await queries.list_calls(connection)
                 found = []
-                for row in page["calls"]:
+                for row in await page(connection, Filters("org_local"), 50):
                     detail = await queries.call_detail(connection, row["id"])
                     found.append((detail or {}) | {"events": await queries.call_events(connection, row["id"])})
                 return found

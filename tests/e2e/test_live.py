@@ -25,8 +25,8 @@ from agent_worker.testing.sip_phone import SipPhone
 from agent_worker.testing.stack import LiveKitStack, StackBinaries
 from agent_worker.testing.worker_process import WorkerProcess
 from tests.e2e.rig import CALLER_LINES, GREETING, REPLIES, Rig, describe
-from tests.e2e.test_deaths import busy_job
 from tests.e2e.talk import answered, ask, ended_calls, event_types, eventually, greeted, reason, words
+from tests.e2e.test_deaths import busy_job
 from tests.watching import Watching
 
 
@@ -60,7 +60,7 @@ class Desk:
 async def desk(rig: Rig, folder: Path, env: dict[str, str] | None = None, **agent: Any) -> AsyncIterator[Desk]:
     number = rig.next_number()
     content = rig.agent(numbers=[number], **agent)
-    serve = ServeProcess(folder, [], env=rig.stack.env | (env or {}))
+    serve = ServeProcess(folder, [], env=rig.stack.env | (env or {}), ready_seconds=180)
     async with rig.worker(content, folder=folder, env=env) as worker, serve, rig.phone() as phone:
         yield Desk(rig, worker, serve, phone, number, await a_key(worker))
 
@@ -232,7 +232,7 @@ async def test_somebody_in_a_browser_joins_and_disturbs_nothing(rig: Rig, tmp_pa
 
 async def test_livekits_own_events_are_on_the_call(rig: Rig, binaries: StackBinaries, tmp_path: Path) -> None:
     """A LiveKit told of `serve` in its configuration signs what it sends; a call of a worker elsewhere has it."""
-    serve = ServeProcess(tmp_path / "serve", [])
+    serve = ServeProcess(tmp_path / "serve", [], ready_seconds=180)
     url = f"{serve.url}/v1/livekit/webhook"
     async with LiveKitStack(binaries, tmp_path / "stack", webhook_url=url) as stack:
         other = Rig(stack, rig.providers, tmp_path)

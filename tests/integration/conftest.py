@@ -24,6 +24,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 async def rig(tmp_path: Path, database_url: str) -> AsyncIterator[Rig]:
     made = Rig(tmp_path, database_url)
+    async with made.control.reading():
+        pass  # makes the tables, which takes longer than anything a test waits for
     yield made
     await made.control.aclose()
 

@@ -48,7 +48,7 @@ async def record(there: Served, story: CallStory, folder: Path) -> None:
 
 async def settled(there: Served, count: int, **filters: Any) -> list[dict[str, Any]]:
     """Return the deliveries, newest first, once there are so many and none is waiting to be sent for the first time."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await there.http.get("/v1/webhook-deliveries", params=filters)
             rows: list[dict[str, Any]] = answer.json()["data"]
@@ -173,7 +173,7 @@ async def test_deliveries_of_a_call_are_read_with_their_attempts(kind: str, tmp_
     """The list, its filters and pages, and one delivery with what was sent and answered, through the client."""
     async with (
         HookReceiver(secret=SECRET) as receiver,
-        served(tmp_path, kind, webhook_secret=SECRET, egress_allow="127.0.0.1") as there,
+        served(tmp_path, kind, webhook_secret=SECRET, egress_allow="127.0.0.1", analysis="off") as there,
     ):
         made = await there.later(lambda client: client.webhooks.create(told(receiver.url)))
         await record(there, whole_call(), tmp_path)
@@ -215,7 +215,7 @@ async def test_a_delivery_is_sent_again_by_hand(tmp_path: Path) -> None:
     """The answer says what came of it, the attempt is kept as manual, and the id on the wire is the same."""
     async with (
         HookReceiver(secret=SECRET) as receiver,
-        served(tmp_path, webhook_secret=SECRET, egress_allow="127.0.0.1") as there,
+        served(tmp_path, webhook_secret=SECRET, egress_allow="127.0.0.1", analysis="off") as there,
     ):
         receiver.answer_with(status=500)
         made = await there.later(lambda client: client.webhooks.create(told(receiver.url, events=["call.report"])))
@@ -244,7 +244,7 @@ async def test_a_delivery_is_sent_again_by_hand(tmp_path: Path) -> None:
 
 async def test_deleting_an_endpoint_cancels_what_it_was_to_be_sent(tmp_path: Path) -> None:
     """Deliveries stay readable under the endpoint's name, and say that it is gone."""
-    async with HookReceiver() as receiver, served(tmp_path, egress_allow="127.0.0.1") as there:
+    async with HookReceiver() as receiver, served(tmp_path, egress_allow="127.0.0.1", analysis="off") as there:
         receiver.answer_with(status=503)
         made = await there.later(lambda client: client.webhooks.create(told(receiver.url, events=["call.report"])))
         await record(there, whole_call(), tmp_path)
@@ -267,7 +267,7 @@ async def test_agents_own_hooks_are_told_and_listed(tmp_path: Path) -> None:
             "authHeaders": [{"name": "x-key", "value": "of-the-header"}],
         }
         agent = {**DESK, "webhooks": {"status": hook, "postCall": hook}}
-        async with served(tmp_path, "sqlite", agent, egress_allow="127.0.0.1") as there:
+        async with served(tmp_path, "sqlite", agent, egress_allow="127.0.0.1", analysis="off") as there:
             story = CallStory()
             story.opened(agent_id="desk")
             story.add(CallAnswered)
@@ -302,7 +302,7 @@ async def test_a_replaced_secret_signs_beside_the_new_one(tmp_path: Path) -> Non
     async with (
         HookReceiver(secret=SECRET) as old_one,
         HookReceiver(secret=new) as new_one,
-        served(tmp_path, egress_allow="127.0.0.1") as there,
+        served(tmp_path, egress_allow="127.0.0.1", analysis="off") as there,
     ):
         secret = {"signingSecretSource": "custom", "signingSecret": SECRET, "events": ["call.report"]}
         for receiver in (old_one, new_one):

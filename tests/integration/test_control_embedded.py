@@ -22,6 +22,7 @@ from agent_worker.domain.fact import CallAnswered
 from agent_worker.errors import ControlPlaneError
 from agent_worker.settings import Settings
 from agent_worker.store import queries, tables
+from agent_worker.store.call_lists import Filters, page
 from agent_worker.store.engine import Database
 from agent_worker.store.reports import call_report
 from tests.call_facts import CallStory, whole_call
@@ -305,9 +306,9 @@ async def test_twenty_processes_finish_calls_in_one_file(tmp_path: Path, root: P
     assert "".join(problems) == ""
     control = EmbeddedControlPlane(Settings(data_dir=tmp_path))
     async with control.reading() as connection:
-        page = await queries.list_calls(connection, limit=100)
-        details = [await queries.call_detail(connection, call["id"]) for call in page["calls"]]
-        events = [len(await queries.call_events(connection, call["id"])) for call in page["calls"]]
+        listed = await page(connection, Filters("org_local"), 100)
+        details = [await queries.call_detail(connection, call["id"]) for call in listed]
+        events = [len(await queries.call_events(connection, call["id"])) for call in listed]
     await control.aclose()
     assert {detail["id"] for detail in details if detail} == {f"call-{number}" for number in range(40)}
     assert {detail["status"] for detail in details if detail} == {"ended"}

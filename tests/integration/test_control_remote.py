@@ -18,6 +18,7 @@ from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import encode
 from agent_worker.errors import ControlPlaneError
 from agent_worker.store import queries
+from agent_worker.store.call_lists import Filters, page
 from agent_worker.store.engine import Database
 from agent_worker.testing.hook_receiver import HookReceiver
 from agent_worker.testing.serve_process import TOKEN, ServeProcess
@@ -200,9 +201,9 @@ async def test_killed_and_restarted_while_facts_flow_nothing_is_lost_or_doubled(
         await shipper.aclose()
         database = Database(f"sqlite:///{serve.data_dir / 'agent-worker.db'}")
         async with database.read() as connection:
-            page = await queries.list_calls(connection, limit=100)
-            details = [await queries.call_detail(connection, call["id"]) for call in page["calls"]]
-            events = [len(await queries.call_events(connection, call["id"])) for call in page["calls"]]
+            listed = await page(connection, Filters("org_local"), 100)
+            details = [await queries.call_detail(connection, call["id"]) for call in listed]
+            events = [len(await queries.call_events(connection, call["id"])) for call in listed]
         await database.aclose()
     assert {detail["id"] for detail in details if detail} == {f"call-{number}" for number in range(calls)}
     assert {detail["status"] for detail in details if detail} == {"ended"}

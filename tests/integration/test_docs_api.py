@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -23,7 +24,7 @@ SHELL = [text for language, text in FENCES if language == "sh"]
 PYTHON = [text for language, text in FENCES if language == "python"]
 ANSWERS = [
     (text, json.loads(after))
-    for (language, text), (next_language, after) in zip(FENCES, FENCES[1:], strict=False)
+    for (language, text), (next_language, after) in itertools.pairwise(FENCES)
     if (language, next_language) == ("sh", "json")
 ]
 

@@ -91,7 +91,7 @@ async def test_a_revoked_key_is_refused_by_a_running_serve(folder: Path) -> None
 
         assert (code, listed["id"] in out) == (0, True)
         async with asyncio.timeout(30):
-            while await status_of(url, key) != 401:
+            while await status_of(url, key) != 401:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0.1)
     [listed] = json.loads((await asyncio.to_thread(keys, "list", "--json"))[1])
     assert listed["revoked"] is not None
@@ -189,7 +189,7 @@ async def test_several_processes_make_one_key(tmp_path: Path) -> None:
     try:
         await asyncio.gather(*(process.start() for process in processes))
         async with asyncio.timeout(30):
-            while not any(KEY.search(process.log()) for process in processes):
+            while not any(KEY.search(process.log()) for process in processes):  # noqa: ASYNC110 - nor has a log
                 await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)
         printed = {key for process in processes for key in KEY.findall(process.log())}

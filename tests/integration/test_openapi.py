@@ -10,8 +10,8 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from jsonschema_rs import validator_for
 
-from agent_worker.app import create_app
 from agent_worker.api.openapi import TAGS
+from agent_worker.app import create_app
 from tests.integration.api_routes import Operation, example_of, operations, whole_document
 from tests.integration.serving import serve_settings, serving
 

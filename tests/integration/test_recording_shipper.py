@@ -147,9 +147,7 @@ async def test_a_connection_cut_in_the_middle_goes_on_from_there(tmp_path: Path)
             with pytest.raises(ControlPlaneError) as error:
                 await worker.control.send_recording(call_id, path)
             assert error.value.retryable
-            async with asyncio.timeout(120):
-                while not (held := await how_much(url, call_id)).held:  # noqa: ASYNC110 - nor has another host
-                    await asyncio.sleep(0.05)
+            held = await arrived(url, call_id, 100_000)
             assert 100_000 < held.held < len(audio)
             assert not held.settled
             hop.passed = 0
@@ -159,6 +157,14 @@ async def test_a_connection_cut_in_the_middle_goes_on_from_there(tmp_path: Path)
         assert (await standing(settings, call_id))["status"] == "ready"
     assert kept_at(settings, call_id).read_bytes() == audio
     assert list((settings.recordings_dir / "incoming").iterdir()) == []
+
+
+async def arrived(url: str, call_id: str, least: int) -> wire.Held:
+    """Wait until more than so many bytes are kept there: what was sent is on its way for a moment."""
+    async with asyncio.timeout(120):
+        while (held := await how_much(url, call_id)).held <= least:  # noqa: ASYNC110 - another host has no event
+            await asyncio.sleep(0.05)
+    return held
 
 
 async def how_much(url: str, call_id: str) -> wire.Held:
@@ -179,6 +185,7 @@ async def test_a_serve_that_is_killed_in_the_middle_goes_on_after_a_restart(tmp_
                 hop.left = 100_000
                 with pytest.raises(ControlPlaneError):
                     await worker.control.send_recording(call_id, file_of(worker.settings, call_id))
+                await arrived(serve.url, call_id, 50_000)
                 await serve.kill()
                 await serve.start()
                 assert (await how_much(serve.url, call_id)).held > 50_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from agent_worker.domain.fact import CallAnswered, EventOccurred, Fact, UsageCou
 from agent_worker.errors import ControlPlaneError, SettingsError
 from agent_worker.settings import Settings
 from agent_worker.store import queries, tables
+from agent_worker.store.call_lists import Filters, page
 from agent_worker.store.engine import Database
 from agent_worker.store.reports import call_report
 from tests.call_facts import START, CallStory, whole_call
@@ -210,26 +212,17 @@ async def test_calls_of_one_microsecond_are_told_apart_and_paged_without_loss(ki
         for number in range(7):
             await control.record([CallStory(f"call-{number}").opened()])
         seen: list[str] = []
-        cursor = None
+        filters = Filters("org_local")
         async with control.reading() as connection:
-            while True:
-                page = await queries.list_calls(connection, limit=3, cursor=cursor)
-                assert page["calls"] == page["entries"]
-                seen += [call["id"] for call in page["calls"]]
-                if page["next_cursor"] is None:
-                    break
-                cursor = next(
-                    row.created_at
-                    for row in await connection.execute(
-                        select(tables.calls.c.created_at).where(tables.calls.c.id == seen[-1])
-                    )
-                )
-            nobodys = await queries.list_calls(connection, agent_id="nobody")
-            recent = await queries.list_calls(connection, since=START + timedelta(microseconds=5))
+            while rows := await page(connection, filters, 3):
+                seen += [row["id"] for row in rows]
+                filters = replace(filters, before=rows[-1]["created_at"])
+            nobodys = await page(connection, Filters("org_local", agent_ids=frozenset({"nobody"})), 3)
+            recent = await page(connection, Filters("org_local", since=START + timedelta(microseconds=5)), 3)
     assert sorted(seen) == [f"call-{number}" for number in range(7)]
     assert seen == sorted(seen, reverse=True)
-    assert nobodys["calls"] == []
-    assert len(recent["calls"]) == 2
+    assert nobodys == []
+    assert len(recent) == 2
 
 
 @databases

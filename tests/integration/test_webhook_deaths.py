@@ -76,16 +76,16 @@ async def test_serve_killed_in_the_middle_of_a_delivery_loses_nothing(tmp_path: 
         serve = ServeProcess(tmp_path, [agent], env=ENV)
         async with serve:
             await tell(serve, "call-done", tmp_path)
-            await receiver.wait_for_requests(1)
-            await delivered(serve, seconds=20)
+            await receiver.wait_for_requests(1, timeout_seconds=120)
+            await delivered(serve, seconds=120)
             receiver.answer_with({}, delay_ms=60_000)
             await tell(serve, "call-cut", tmp_path)
-            await receiver.wait_for_requests(2, timeout_seconds=20)
+            await receiver.wait_for_requests(2, timeout_seconds=120)
             await serve.kill()
         receiver.answer_with({})
         async with ServeProcess(tmp_path, [agent], env=ENV) as again:
             await tell(again, "call-after", tmp_path)
-            rows = await delivered(again, seconds=60)
+            rows = await delivered(again, seconds=120)
             async with look_into(again) as control, control.reading() as connection:
                 errors = list((await connection.execute(select(attempts.c.error))).scalars())
     ids = {row["call_id"]: row["id"] for row in rows}
@@ -107,7 +107,7 @@ async def test_an_endpoint_that_was_down_for_the_calls_is_told_of_each_once(tmp_
         HookReceiver(secret=SECRET, port=port) as receiver,
         ServeProcess(tmp_path, [agent], env=ENV) as serve,
     ):
-        rows = await delivered(serve, seconds=60)
+        rows = await delivered(serve, seconds=120)
     assert [row["call_id"] for row in rows] == ["call-1", "call-2"]
     assert sorted(request.headers["webhook-id"] for request in receiver.requests) == sorted(row["id"] for row in rows)
     assert all(request.verified for request in receiver.requests)

@@ -78,7 +78,7 @@ async def test_an_endpoint_that_was_down_gets_each_delivery_once_and_in_order(ou
     async with outbox.delivering():
         await outbox.until(lambda rows: any(row["attempt_count"] > 1 for row in rows.values()))
         async with HookReceiver(secret=SECRET, port=port) as receiver:
-            rows = await outbox.wait_for(ids, "succeeded", seconds=40)
+            rows = await outbox.wait_for(ids, "succeeded", seconds=90)
     assert all(request.verified for request in receiver.requests)
     for call_id in ("call-1", "call-2"):
         wanted = [row["id"] for row in rows.values() if row["call_id"] == call_id]
@@ -114,7 +114,7 @@ async def test_events_that_get_one_attempt_get_one_attempt(outbox: Outbox) -> No
         status, report = await outbox.write("whe_1", "call.status", "call.report", call_id="call-1")
         async with outbox.delivering(schedule=(30.0,)):
             rows = await outbox.wait_for([status], "failed")
-            await receiver.wait_for_requests(2)
+            await receiver.wait_for_requests(2, timeout_seconds=60)
     assert (rows[status]["http_status"], rows[status]["error"]) == (503, "The endpoint answered HTTP 503.")
     assert [request.json["type"] for request in receiver.requests] == ["call.status", "call.report"]
     assert report != status
@@ -141,7 +141,7 @@ async def test_retry_after_is_waited_for(asked: str, seconds: int, file_outbox: 
         [delivery] = await file_outbox.write("whe_1", "call.report")
         before = utc_now()
         async with file_outbox.delivering(schedule=(60.0,)):
-            await receiver.wait_for_requests(1)
+            await receiver.wait_for_requests(1, timeout_seconds=60)
             row = (await file_outbox.wait_for([delivery], "pending"))[delivery]
         waits = (row["next_attempt_at"] - before).total_seconds()
     assert max(54, seconds) <= waits <= max(80, seconds + 60)
@@ -253,11 +253,11 @@ async def test_an_endpoint_that_is_back_gets_everything(file_outbox: Outbox) -> 
         await file_outbox.add("whe_1", receiver.url)
         ids = await file_outbox.write("whe_1", *["call.report"] * 40)
         async with file_outbox.delivering():
-            await receiver.wait_for_requests(5)
+            await receiver.wait_for_requests(5, timeout_seconds=60)
             await asyncio.sleep(0.5)
             asked = len(receiver.requests)
             receiver.answer_with({})
-            await file_outbox.wait_for(ids, "succeeded", seconds=30)
+            await file_outbox.wait_for(ids, "succeeded", seconds=90)
     assert asked < 40, "it was left alone meanwhile"
 
 
@@ -276,7 +276,7 @@ async def test_two_replicas_share_what_one_endpoint_is_told_and_none_is_sent_twi
                 await one.call(f"call-{number}")
                 ids += await one.write("whe_1", "call.status", "call.report", "call.analysis", call_id=f"call-{number}")
             async with one.delivering(), other.delivering():
-                await one.wait_for(ids, "succeeded", seconds=40)
+                await one.wait_for(ids, "succeeded", seconds=90)
     came = [request.headers["webhook-id"] for request in receiver.requests]
     assert Counter(came) == Counter(ids)
     assert [one for one in came if one in ids[:3]] == ids[:3]
@@ -335,7 +335,7 @@ async def test_a_database_that_is_away_when_the_answer_comes_costs_no_second_req
         [delivery] = await file_outbox.write("whe_1", "call.report")
         made = Dispatcher(store, client, file_outbox.settings, lambda: file_outbox.catalog, poll_seconds=0.02)
         running = asyncio.create_task(made.run())
-        await receiver.wait_for_requests(1)
+        await receiver.wait_for_requests(1, timeout_seconds=60)
         store.failures = 5
         await file_outbox.wait_for([delivery], "succeeded")
         running.cancel()
@@ -351,7 +351,7 @@ async def test_a_dispatcher_that_is_stopped_writes_down_what_it_was_sending(file
         await file_outbox.add("whe_1", receiver.url)
         [delivery] = await file_outbox.write("whe_1", "call.report")
         async with file_outbox.delivering():
-            await receiver.wait_for_requests(1)
+            await receiver.wait_for_requests(1, timeout_seconds=60)
         assert (await file_outbox.rows())[delivery]["status"] == "succeeded"
 
 
@@ -364,7 +364,7 @@ async def test_a_call_that_is_deleted_meanwhile_stops_nobody(file_outbox: Outbox
         await file_outbox.write("whe_1", "call.report", call_id="call-1")
         [other] = await file_outbox.write("whe_1", "call.report")
         async with file_outbox.delivering():
-            await receiver.wait_for_requests(2)
+            await receiver.wait_for_requests(2, timeout_seconds=60)
             async with file_outbox.control.writing() as connection:
                 await connection.execute(delete(calls).where(calls.c.id == "call-1"))
             rows = await file_outbox.wait_for([other], "succeeded")

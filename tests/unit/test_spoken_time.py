@@ -109,5 +109,5 @@ def test_nothing_anybody_says_breaks_it(words: str, read: str) -> None:
 
 @given(st.integers(1, 59))
 def test_minutes_are_counted_as_they_pass(minutes: int) -> None:
-    """ "In 20 minutes" is twenty minutes from now."""
+    """In 20 minutes is twenty minutes from now."""
     assert callback_time(f"in {minutes} minutes", None, NOW, ZONE) == NOW + timedelta(minutes=minutes)
