@@ -34,7 +34,7 @@ SETTING_SECTIONS: Mapping[str, str] = {
     "Who answers": "default_agent unknown_number_policy unknown_number_message answer_budget_ms",
     "Webhooks": "organization_id webhook_secret webhook_retention_days egress_allow",
     "Recordings": "recordings_url recording_link_seconds public_url",
-    "Reports": "analysis analysis_timeout_seconds",
+    "Reports and retention": "analysis analysis_timeout_seconds retention_days recording_retention_days",
     "Capacity and stopping": "call_slots idle_processes drain_timeout_seconds lease_seconds",
     "Control plane on another host": "control_url control_token api_host api_port",
     "Limits of the API": "api_requests_per_minute api_wrong_keys_per_minute",
