@@ -28,7 +28,7 @@ from agent_worker.api.worker_routes import worker_routes
 from agent_worker.control.analysis import analysis_runner
 from agent_worker.control.authenticator import Authenticator
 from agent_worker.control.embedded import EmbeddedControlPlane
-from agent_worker.control.job_runner import Handler, JobRunner, host_name
+from agent_worker.control.job_runner import JobRunner, host_name
 from agent_worker.control.make import make_catalog, make_keeper
 from agent_worker.control.recording_jobs import recording_runner
 from agent_worker.control.retention import Retention
@@ -41,6 +41,8 @@ from agent_worker.webhooks.dispatcher import Dispatcher
 from agent_worker.webhooks.housekeeping import Housekeeper
 
 logger = logging.getLogger("agent_worker.app")
+
+Loop = Callable[[], Awaitable[None]]
 
 RESTART_SECONDS = 5.0
 """How long a loop that broke rests before it starts anew."""
@@ -66,19 +68,11 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
     _ = control.recordings  # at once: a URL that cannot be used is found before a call
     authenticator = Authenticator(control)
     webhooks = EgressClient(AddressPolicy.of(settings.egress_allow))
-    loops: dict[str, Callable[[], Awaitable[None]]] = {
+    loops = {
         "catalog": keeper.run,
-        "sweeper": Sweeper(control, _room_closer(settings), grace_seconds=settings.lease_seconds).run,
-        "feed": control.feed.run,
         "keys": authenticator.run,
-        "retention": Retention(control, settings).run,
-        "recordings": lambda: recording_runner(control).run(),
-        "loop-lag": partial(metrics.watch_loop, metrics.SERVE_LOOP_LAG),
-        "jobs": JobRunner(control, _job_handlers(backend), host=host_name()).run,
-        "analysis": analysis_runner(control, settings, os.environ).run,
         "webhooks": Dispatcher(control, webhooks, settings, catalog.current).run,
-        "old-webhooks": Housekeeper(control, settings).run,
-        **_traces(control, settings),
+        **_loops(control, settings),
     }
 
     @contextlib.asynccontextmanager
@@ -111,18 +105,35 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
     app.include_router(livekit_webhook_routes(backend))
     app.include_router(recording_file_routes(control))
     app.include_router(openapi_routes(app))
-    if settings.control_token.get_secret_value():
-        app.include_router(worker_routes(control, opened, catalog.current, settings))
-        app.include_router(recording_intake_routes(control, settings))
+    _add_workers_routes(app, backend, opened)
     return app
 
 
-def _job_handlers(backend: Backend) -> dict[str, Handler]:
-    """Return what is done after calls, by kind of job."""
-    return {LIVEKIT_EVENT: ServerEvents(backend.control).run}
+def _add_workers_routes(app: FastAPI, backend: Backend, opened: OpenCalls) -> None:
+    """Let workers on other hosts in, where there is a token for them."""
+    control, settings = backend.control, backend.settings
+    if settings.control_token.get_secret_value():
+        app.include_router(worker_routes(control, opened, backend.catalog.current, settings))
+        app.include_router(recording_intake_routes(control, settings))
 
 
-def _traces(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Callable[[], Awaitable[None]]]:
+def _loops(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Loop]:
+    """Return what runs beside the routes, by name."""
+    events = {LIVEKIT_EVENT: ServerEvents(control).run}
+    return {
+        "sweeper": Sweeper(control, _room_closer(settings), grace_seconds=settings.lease_seconds).run,
+        "feed": control.feed.run,
+        "retention": Retention(control, settings).run,
+        "recordings": lambda: recording_runner(control).run(),
+        "loop-lag": partial(metrics.watch_loop, metrics.SERVE_LOOP_LAG),
+        "jobs": JobRunner(control, events, host=host_name()).run,
+        "analysis": analysis_runner(control, settings, os.environ).run,
+        "old-webhooks": Housekeeper(control, settings).run,
+        **_traces(control, settings),
+    }
+
+
+def _traces(control: EmbeddedControlPlane, settings: Settings) -> dict[str, Loop]:
     """Return the loop that sends calls to a collector, where one is set."""
     if not settings.otlp_endpoint:
         return {}

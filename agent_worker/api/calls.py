@@ -91,6 +91,11 @@ def calls_routes(backend: Backend) -> APIRouter:
             events = await call_events(connection, call_id)
         return CallEvents.model_validate({"events": events})
 
+    _add_changes(router, backend)
+    return router
+
+
+def _add_changes(router: APIRouter, backend: Backend) -> None:
     @router.patch("/calls/{call_id}", responses=errors(404))
     async def update_call(call_id: CallId, principal: Operator, body: CallNotes) -> CallEntry:
         """Note something about a call."""
@@ -128,8 +133,6 @@ def calls_routes(backend: Backend) -> APIRouter:
             if purged.anew:
                 await audit(connection, backend, principal, "call.purge", f"calls/{call_id}")
         return PurgedCall(id=call_id, is_purged=True, purged_at=wire_time(purged.at) or "")
-
-    return router
 
 
 _DETAIL = [field.alias or name for name, field in CallDetail.model_fields.items()]

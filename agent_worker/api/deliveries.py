@@ -82,6 +82,11 @@ def deliveries_routes(backend: Backend) -> APIRouter:
             attempts=[attempt_of(one, row["payload"]) for one in tried],
         )
 
+    _add_redelivery(router, backend)
+    return router
+
+
+def _add_redelivery(router: APIRouter, backend: Backend) -> None:
     @router.post("/{delivery_id}/redeliver", responses=errors(404, 409))
     async def redeliver_now(delivery_id: DeliveryId, principal: Operator) -> Redelivered:
         """Send a delivery again, now and under the same `webhook-id`; the answer says what came of it."""
@@ -98,8 +103,6 @@ def deliveries_routes(backend: Backend) -> APIRouter:
                 connection, backend, principal, "webhook.redeliver", f"webhook-deliveries/{delivery_id}", detail
             )
         return Redelivered(delivered=outcome.delivered, http_status=outcome.http_status, error=outcome.error)
-
-    return router
 
 
 async def _options(connection: AsyncConnection, backend: Backend) -> dict[str, EndpointOption]:

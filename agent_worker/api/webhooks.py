@@ -69,6 +69,13 @@ def webhooks_routes(backend: Backend) -> APIRouter:
         async with backend.control.reading() as connection:
             return endpoint_of(await _the_endpoint(connection, organization, endpoint_id))
 
+    _add_changes(router, backend)
+    return router
+
+
+def _add_changes(router: APIRouter, backend: Backend) -> None:
+    organization = backend.organization_id
+
     @router.patch("/{endpoint_id}", responses=errors(404))
     async def update_endpoint(endpoint_id: EndpointId, principal: Admin, body: EndpointChange) -> Endpoint:
         """Change what is supplied. A secret that is replaced signs beside the new one for another 24 hours."""
@@ -98,8 +105,6 @@ def webhooks_routes(backend: Backend) -> APIRouter:
             await cancel_for(connection, endpoint_id, DELETED)
             await audit(connection, backend, principal, "webhook.delete", f"webhooks/{endpoint_id}")
         return Response(status_code=204)
-
-    return router
 
 
 async def _the_endpoint(

@@ -13,22 +13,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     Table,
     UniqueConstraint,
 )
 from sqlalchemy import text as sql
 
 from agent_worker.store.columns import NullableJson, json_list, json_object, moment, text
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from agent_worker.store.columns import metadata as metadata
+from agent_worker.store.key_tables import api_keys as api_keys
+from agent_worker.store.key_tables import audit_entries as audit_entries
 
 
 def _of_call(**options: Any) -> Column[Any]:
@@ -395,32 +388,4 @@ jobs = Table(
         sqlite_where=sql("status = 'pending'"),
         postgresql_where=sql("status = 'pending'"),
     ),
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    text("id", primary_key=True),
-    text("organization_id", null=False),
-    text("name", null=False),
-    text("hash", null=False, unique=True),  # SHA-256 of the key, which is random enough to need no salt
-    text("shown", null=False),  # its last characters, to tell keys apart
-    text("scope", null=False),  # read, operate or admin, each with what is before it
-    Column("agent_ids", NullableJson),
-    moment("created_at", null=False),
-    moment("last_used_at"),
-    moment("revoked_at"),
-)
-
-audit_entries = Table(
-    "audit_entries",
-    metadata,
-    text("id", primary_key=True),
-    text("organization_id", null=False),
-    text("key_id"),
-    text("action", null=False),
-    text("resource", null=False),
-    json_object("detail"),
-    moment("created_at", null=False),
-    Index(None, "organization_id", "created_at"),
 )
