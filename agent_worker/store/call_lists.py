@@ -77,35 +77,37 @@ class Ranges:
     """Parts of indexes whose newest calls are a list's, each as a query for times, and the values in them.
 
     They are written as text: a statement of eighty of them takes longer to build than to run.
+
+    Attributes:
+        overlap: a call may be in two of them.
     """
 
     queries: Sequence[str]
     values: Mapping[str, Any]
+    overlap: bool
 
     def few(self) -> Iterator[Ranges]:
         """Cut them into as many as one statement merges."""
         for start in range(0, len(self.queries), MOST_RANGES):
             yield replace(self, queries=self.queries[start : start + MOST_RANGES])
 
-    def newest(self, dialect: str, most: int) -> TextualSelect:
+    def newest(self, dialect: str, limit: int, offset: int = 0) -> TextualSelect:
         """Return the times of their newest calls; within an organization a time is one call's."""
-        newest_first = f"ORDER BY created_at DESC LIMIT {most}"
+        newest_first = "ORDER BY created_at DESC LIMIT"
+        union = "UNION" if self.overlap else "UNION ALL"
         if dialect == "postgresql":
             # told how many of each are enough, it merges the ranges as they come; else it reads them all and sorts
-            each = " UNION ALL ".join(f"({query} {newest_first})" for query in self.queries)
-            query = f"SELECT created_at FROM ({each}) AS merged {newest_first}"
+            each = f" {union} ".join(f"({query} {newest_first} {offset + limit})" for query in self.queries)
+            query = f"SELECT created_at FROM ({each}) AS merged"
         else:
-            query = f"{' UNION ALL '.join(self.queries)} {newest_first}"
-        return self._read(query).columns(calls.c.created_at)
+            query = f" {union} ".join(self.queries)
+        return self._read(f"{query} {newest_first} {limit} OFFSET {offset}").columns(calls.c.created_at)
 
-    def number(self, *, twice: bool) -> TextualSelect:
-        """Return how many calls they have.
-
-        Args:
-            twice: a call may be in two of them.
-        """
-        counted = "DISTINCT created_at" if twice else "*"
-        query = f"SELECT count({counted}) AS number FROM ({' UNION ALL '.join(self.queries)}) AS merged"
+    def number(self, most: int | None = None) -> TextualSelect:
+        """Return how many calls they have, counted up to `most`."""
+        bound = "" if most is None else f" LIMIT {most}"
+        union = " UNION " if self.overlap else " UNION ALL "
+        query = f"SELECT count(*) AS number FROM (SELECT 1 FROM ({union.join(self.queries)}) AS merged{bound}) AS some"
         return self._read(query).columns(column("number", Integer))
 
     def _read(self, query: str) -> TextClause:
@@ -150,7 +152,8 @@ def ranges_of(filters: Filters) -> Ranges:
         f"SELECT created_at FROM calls WHERE organization_id = :organization{scope} AND facet = {facet}{rest}"
         for scope, facet in product(scopes, filters.facets())
     ]
-    return Ranges(queries, values)
+    # a call from a number to itself has it on both sides
+    return Ranges(queries, values, overlap=filters.number is not None)
 
 
 def _times(filters: Filters, values: dict[str, Any]) -> str:
@@ -171,20 +174,25 @@ def _among(column: str, keys: Sequence[str]) -> str:
 
 async def times_of(connection: AsyncConnection, filters: Filters, limit: int, offset: int = 0) -> list[datetime]:
     """Return when the calls of a page began, newest first: the calls' keys."""
-    found: set[datetime] = set()
-    # a call from a number to itself is in two ranges
-    most = 2 * (limit + offset) if filters.number is not None else limit + offset
-    for some in ranges_of(filters).few():
-        query = some.newest(connection.dialect.name, most)
-        found.update(at for (at,) in await connection.execute(query))
+    dialect = connection.dialect.name
+    parts = list(ranges_of(filters).few())
+    if len(parts) == 1:
+        return await _read(connection, parts[0].newest(dialect, limit, offset))
+    found: list[datetime] = []
+    for some in parts:
+        found += await _read(connection, some.newest(dialect, offset + limit))
     return sorted(found, reverse=True)[offset : offset + limit]
 
 
-async def count(connection: AsyncConnection, filters: Filters) -> int:
-    """Return how many calls there are, exactly."""
+async def _read(connection: AsyncConnection, times: TextualSelect) -> list[datetime]:
+    return [at for (at,) in await connection.execute(times)]
+
+
+async def count(connection: AsyncConnection, filters: Filters, most: int | None = None) -> int:
+    """Return how many calls there are, exactly; up to `most` where that is said."""
     total = 0
     for some in ranges_of(filters).few():
-        total += (await connection.execute(some.number(twice=filters.number is not None))).scalar_one()
+        total += (await connection.execute(some.number(most))).scalar_one()
     return total
 
 
@@ -219,9 +227,10 @@ async def entries(connection: AsyncConnection, *conditions: ColumnElement[bool],
         .join(recordings, recordings.c.call_id == calls.c.id, isouter=True)
         .join(reports, reports.c.call_id == calls.c.id, isouter=True)
         .where(*conditions)
-        .order_by(calls.c.created_at.desc())
     )
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    rows = [dict(row) for row in (await connection.execute(query)).mappings()]
+    # here and not there: SQLite would read all calls in this order for the few that are asked for
+    return sorted(rows, key=lambda row: row["created_at"], reverse=True)
 
 
 async def page(
@@ -232,7 +241,7 @@ async def page(
         from agent_worker.store.call_search import found_ids
 
         ids = await found_ids(connection, filters, limit, offset)
-        return await by_id(connection, filters.organization_id, ids, whole=whole) if ids else []
+        return [] if ids is None else await entries(connection, calls.c.id.in_(ids), whole=whole)
     times = await times_of(connection, filters, limit, offset)
     if not times:
         return []
@@ -244,5 +253,5 @@ async def by_id(
     connection: AsyncConnection, organization_id: str, call_ids: Sequence[str], *, whole: bool = False
 ) -> list[Record]:
     """Return those of these calls that are there, as `entries` does; deleted ones too."""
-    mine = calls.c.organization_id == organization_id
-    return await entries(connection, mine, calls.c.id.in_(call_ids), whole=whole)
+    rows = await entries(connection, calls.c.id.in_(call_ids), whole=whole)
+    return [row for row in rows if row["organization_id"] == organization_id]

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Select, String, case, cast, func, or_, select, text
 from sqlalchemy import exists as there_is
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_worker.store.call_lists import Filters, ranges_of
+from agent_worker.store.call_lists import Filters, count, times_of
 from agent_worker.store.full_text import Span, fts5, gin, has
 from agent_worker.store.search_words import Alternative, asked, position_of, words_of
 from agent_worker.store.tables import call_search, calls, reports
@@ -24,6 +24,9 @@ from agent_worker.store.upsert import insert
 
 LOOKED_AT = 500
 """So many of the newest calls are read for a search before an index is asked."""
+
+FEW = 4_000
+"""Where no more calls than this pass the other filters, all of them are read, and no index is asked."""
 
 MOST_COUNTED = 1_000
 """What a search finds is counted up to here."""
@@ -74,12 +77,13 @@ async def _free_position(connection: AsyncConnection, call_id: str, created_at: 
     return position
 
 
-async def found_ids(connection: AsyncConnection, filters: Filters, limit: int, offset: int = 0) -> list[str]:
-    """Return the ids of a page of what is found."""
+async def found_ids(
+    connection: AsyncConnection, filters: Filters, limit: int, offset: int = 0
+) -> Select[tuple[str]] | None:
+    """Return a query for the ids of a page of what is found; None where nothing is."""
     alternatives = asked(filters.search or "")
-    positions = await _found(connection, filters, alternatives, offset + limit) if alternatives else []
-    query = select(call_search.c.call_id).where(call_search.c.position.in_(positions[offset:]))
-    return [call_id for (call_id,) in await connection.execute(query)] if positions[offset:] else []
+    positions = (await _found(connection, filters, alternatives, offset + limit))[offset:] if alternatives else []
+    return select(call_search.c.call_id).where(call_search.c.position.in_(positions)) if positions else None
 
 
 async def count_found(connection: AsyncConnection, filters: Filters) -> int:
@@ -106,8 +110,9 @@ class _Looked:
 async def _found(
     connection: AsyncConnection, filters: Filters, alternatives: Sequence[Alternative], most: int
 ) -> list[int]:
-    looked = await _look(connection, filters, alternatives)
-    if len(looked.positions) >= most or looked.calls < LOOKED_AT:
+    passing = await count(connection, filters, FEW + 1)
+    looked = await _look(connection, filters, alternatives, FEW if passing <= FEW else LOOKED_AT)
+    if len(looked.positions) >= most or passing <= FEW:
         return looked.positions[:most]
     conditions, (first, last) = _conditions(filters), _span(filters)
     if connection.dialect.name != "postgresql":
@@ -123,32 +128,26 @@ async def _found(
     return found
 
 
-async def _look(connection: AsyncConnection, filters: Filters, alternatives: Sequence[Alternative]) -> _Looked:
+async def _look(
+    connection: AsyncConnection, filters: Filters, alternatives: Sequence[Alternative], most: int
+) -> _Looked:
     words, position = call_search.c.words, call_search.c.position
     every = sorted({word for some in alternatives for word in some})
-    number, oldest, having = 0, 0, dict.fromkeys(every, 0)
-    positions: set[int] = set()
-    for some in ranges_of(filters).few():
-        times = some.newest(connection.dialect.name, LOOKED_AT).subquery()
-        query = (
-            select(
-                func.count(),
-                func.min(position),
-                func.aggregate_strings(cast(case((has(alternatives), position)), String), ","),
-                *(func.count(case((words.contains(f" {word}"), 1))) for word in every),
-            )
-            .select_from(calls.join(call_search, call_search.c.call_id == calls.c.id))
-            .where(
-                calls.c.organization_id == filters.organization_id, calls.c.created_at.in_(select(times.c.created_at))
-            )
+    times = await times_of(connection, filters, most)
+    if not times:
+        return _Looked(0, [], dict.fromkeys(every, 0))
+    query = (
+        select(
+            func.count(position),
+            func.aggregate_strings(cast(case((has(alternatives), position)), String), ","),
+            *(func.count(case((words.contains(f" {word}"), 1))) for word in every),
         )
-        looked_at, first, found, *counts = (await connection.execute(query)).one()
-        number += looked_at
-        positions |= {int(at) for at in (found or "").split(",") if at}
-        having = {word: having[word] + count for word, count in zip(every, counts, strict=True)}
-        if looked_at >= LOOKED_AT:  # of what is older, some of these ranges was not looked at
-            oldest = max(oldest, first)
-    return _Looked(number, sorted((at for at in positions if at >= oldest), reverse=True), having)
+        # numbers of our own making: as parameters they would take longer than the query
+        .where(text(f"position IN ({', '.join(str(position_of(at)) for at in times)})"))
+    )
+    looked_at, found, *counts = (await connection.execute(query)).one()
+    positions = sorted((int(at) for at in (found or "").split(",") if at), reverse=True)
+    return _Looked(looked_at, positions, dict(zip(every, counts, strict=True)))
 
 
 async def _start(

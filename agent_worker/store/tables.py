@@ -85,9 +85,10 @@ calls = Table(
     # Lists are merged from ranges of these: one for each facet that passes the filters (store/call_lists.py).
     Index("ix_calls_listed", "organization_id", "facet", "created_at"),
     Index("ix_calls_by_agent", "organization_id", "agent_id", "facet", "created_at"),
-    Index("ix_calls_by_campaign", "organization_id", "campaign_id", "facet", "created_at"),
-    Index("ix_calls_by_caller", "organization_id", "caller_number", "facet", "created_at"),
-    Index("ix_calls_by_dialed", "organization_id", "dialed_number", "facet", "created_at"),
+    # the agent at their end: it is filtered by within them
+    Index("ix_calls_by_campaign", "organization_id", "campaign_id", "facet", "created_at", "agent_id"),
+    Index("ix_calls_by_caller", "organization_id", "caller_number", "facet", "created_at", "agent_id"),
+    Index("ix_calls_by_dialed", "organization_id", "dialed_number", "facet", "created_at", "agent_id"),
     Index("ix_calls_unpurged", "created_at", sqlite_where=UNPURGED, postgresql_where=UNPURGED),
     Index(None, "room_name", "created_at"),
     Index(

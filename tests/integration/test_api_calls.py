@@ -209,12 +209,12 @@ async def test_calls_by_their_ids(tmp_path: Path) -> None:
     async with with_calls(tmp_path) as server:
         await seed(server)
         await server.http.delete("/v1/calls/call-2")
-        ids = ["call-1", "nobody", "call-2", "call-1", "call-0", "a\x00b"]
+        ids = ["call-1", "nobody", "call-2", "call-1", "call-0"]
         for name in ("callIds", "call_ids"):
             found = (await server.http.post("/v1/calls/search", json={name: ids})).json()
             assert [call["id"] for call in found["calls"]] == ["call-1", "call-0"]
-            assert (found["total"], found["requested_count"]) == (2, 6)
-        for wrong in ([], ["x"] * 101, "call-1", [1]):
+            assert (found["total"], found["requested_count"]) == (2, 5)
+        for wrong in ([], ["x"] * 101, "call-1", [1], ["a\x00b"]):
             assert (await server.http.post("/v1/calls/search", json={"callIds": wrong})).status_code == 400
 
 

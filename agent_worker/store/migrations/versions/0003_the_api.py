@@ -217,7 +217,8 @@ def _lists_of_calls() -> None:
     stored = "STORED" if op.get_context().dialect.name == "postgresql" else "VIRTUAL"
     op.execute(f"ALTER TABLE calls ADD COLUMN facet INTEGER GENERATED ALWAYS AS ({FACET}) {stored}")
     for name, columns in LISTS.items():
-        op.create_index(f"ix_calls_{name}", "calls", ["organization_id", *columns, "facet", "created_at"])
+        last = ["agent_id"] if columns not in ([], ["agent_id"]) else []
+        op.create_index(f"ix_calls_{name}", "calls", ["organization_id", *columns, "facet", "created_at", *last])
     op.create_index("ix_calls_unpurged", "calls", ["created_at"], sqlite_where=UNPURGED, postgresql_where=UNPURGED)
     op.create_index("ix_recordings_kept", "recordings", ["updated_at"], sqlite_where=READY, postgresql_where=READY)
     id_of_campaign = "coalesce(metadata ->> 'campaignId', metadata ->> 'campaign_id')"
