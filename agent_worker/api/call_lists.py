@@ -29,7 +29,7 @@ class Pagination(SnakeShape):
 
     page: int
     limit: int
-    total: int = Field(description="Exact; of a search that finds more than 10000 calls, 10000.")
+    total: int = Field(description="Exact; of a search that finds more than 300 calls, 300.")
     total_is_exact: bool
     total_as_of: Moment = Field(description="When it was counted: a total of 10000 or more is counted every 30 s.")
     total_pages: int

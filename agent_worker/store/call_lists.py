@@ -107,7 +107,8 @@ class Ranges:
         """Return how many calls they have, counted up to `most`."""
         bound = "" if most is None else f" LIMIT {most}"
         union = " UNION " if self.overlap else " UNION ALL "
-        query = f"SELECT count(*) AS number FROM (SELECT 1 FROM ({union.join(self.queries)}) AS merged{bound}) AS some"
+        merged = f"SELECT 1 FROM ({union.join(self.queries)}) AS merged{bound}"
+        query = f"SELECT count(*) AS number FROM ({merged}) AS counted"
         return self._read(query).columns(column("number", Integer))
 
     def _read(self, query: str) -> TextClause:

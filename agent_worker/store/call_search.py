@@ -12,29 +12,36 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, case, cast, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, String, case, cast, func, or_, select
 from sqlalchemy import exists as there_is
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_worker.store.call_lists import Filters, count, times_of
-from agent_worker.store.full_text import Span, fts5, gin, has
+from agent_worker.store.full_text import PLAN_EACH, Span, fts5, gin, has, is_among, passing
 from agent_worker.store.search_words import Alternative, asked, position_of, words_of
 from agent_worker.store.tables import call_search, calls, reports
 from agent_worker.store.upsert import insert
 
-LOOKED_AT = 500
+LOOKED_AT = 300
 """So many of the newest calls are read for a search before an index is asked."""
 
 FEW = 4_000
 """Where no more calls than this pass the other filters, all of them are read, and no index is asked."""
 
-MOST_COUNTED = 1_000
+READ = 2_000
+"""Calls that have the words, read at once."""
+
+MOST_COUNTED = 300
 """What a search finds is counted up to here."""
 
 LAST = 2**63 - 1
 
 RARE = 0.003
 """A word that fewer of the newest calls have is rare: an index finds all its calls at once."""
+
+
+EVERYWHERE = 0.2
+"""A word that more of the newest calls have is not worth being looked up beside a rarer one."""
 
 
 async def index_call(connection: AsyncConnection, call_id: str) -> None:
@@ -110,22 +117,49 @@ class _Looked:
 async def _found(
     connection: AsyncConnection, filters: Filters, alternatives: Sequence[Alternative], most: int
 ) -> list[int]:
-    passing = await count(connection, filters, FEW + 1)
-    looked = await _look(connection, filters, alternatives, FEW if passing <= FEW else LOOKED_AT)
-    if len(looked.positions) >= most or passing <= FEW:
+    number = await count(connection, filters, FEW + 1)
+    looked = await _look(connection, filters, alternatives, FEW if number <= FEW else LOOKED_AT)
+    if len(looked.positions) >= most or number <= FEW:
         return looked.positions[:most]
+    if connection.dialect.name == "postgresql":
+        return await _by_gin(connection, filters, alternatives, looked, most)
+    query = await fts5(connection, alternatives, _conditions(filters), _span(filters))
+    return await _positions(connection, query.limit(most))
+
+
+async def _positions(connection: AsyncConnection, query: Select[Any]) -> list[int]:
+    return [at for (at,) in await connection.execute(query)]
+
+
+async def _by_gin(
+    connection: AsyncConnection,
+    filters: Filters,
+    alternatives: Sequence[Alternative],
+    looked: _Looked,
+    most: int,
+) -> list[int]:
     conditions, (first, last) = _conditions(filters), _span(filters)
-    if connection.dialect.name != "postgresql":
-        query = await fts5(connection, alternatives, conditions, (first, last))
-        return [at for (at,) in await connection.execute(query.limit(most))]
     rarest = [min(some, key=lambda word: (looked.having[word], -len(word))) for some in alternatives]
+    looked_up = [
+        tuple(word for word in some if word == least or looked.having[word] < EVERYWHERE * looked.calls)
+        for some, least in zip(alternatives, rarest, strict=True)
+    ]
     nearer = await _start(connection, (first, last), looked, rarest, most)
-    for since in (first,) if nearer is None else (nearer, first):
-        query = gin(rarest, alternatives, conditions, (since, last))
-        found = [at for (at,) in await connection.execute(query.limit(most))]
-        if len(found) == most:
-            break
-    return found
+    found: list[int] = []
+    await connection.execute(PLAN_EACH)
+    while True:
+        query = gin(looked_up, alternatives, (nearer or first, last)).limit(READ)
+        having = await _positions(connection, query)
+        for start in range(0, len(having), 2 * most):
+            found += await _positions(connection, passing(having[start : start + 2 * most], conditions))
+            if len(found) >= most:
+                return found[:most]
+        if len(having) == READ:
+            last = having[-1]
+        elif nearer is not None:
+            last, nearer = nearer, None
+        else:
+            return found
 
 
 async def _look(
@@ -136,15 +170,11 @@ async def _look(
     times = await times_of(connection, filters, most)
     if not times:
         return _Looked(0, [], dict.fromkeys(every, 0))
-    query = (
-        select(
-            func.count(position),
-            func.aggregate_strings(cast(case((has(alternatives), position)), String), ","),
-            *(func.count(case((words.contains(f" {word}"), 1))) for word in every),
-        )
-        # numbers of our own making: as parameters they would take longer than the query
-        .where(text(f"position IN ({', '.join(str(position_of(at)) for at in times)})"))
-    )
+    query = select(
+        func.count(position),
+        func.aggregate_strings(cast(case((has(alternatives), position)), String), ","),
+        *(func.count(case((words.contains(f" {word}"), 1))) for word in every),
+    ).where(is_among(connection.dialect.name, [position_of(at) for at in times]))
     looked_at, found, *counts = (await connection.execute(query)).one()
     positions = sorted((int(at) for at in (found or "").split(",") if at), reverse=True)
     return _Looked(looked_at, positions, dict(zip(every, counts, strict=True)))
