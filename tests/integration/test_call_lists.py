@@ -203,7 +203,9 @@ async def test_every_list_uses_an_index(many: str, tmp_path: Path) -> None:
             known = await known_of(connection)
             for case in cases():
                 lines = await plans(connection, case.make(random.Random(1), known), case.offset)
-                assert not verdict(lines).startswith("READS ALL"), case.name + "\n" + "\n".join(lines)
+                # what a call has one row of may be read whole where there are few, as a planner sees fit
+                read = verdict(lines).removeprefix("READS ALL OF ")
+                assert not {"calls", "call_search"} & set(read.split(", ")), case.name + "\n" + "\n".join(lines)
                 assert "ix_calls_" in "\n".join(lines), case.name
     finally:
         await control.aclose()
@@ -222,8 +224,8 @@ async def test_both_ways_of_searching_find_the_same(many: str, tmp_path: Path) -
                     found = [row["id"] for row in await page(connection, filters, 20, offset)]
                     assert found == whole[offset : offset + 20], word
                 total = await CallTotals().total(connection, filters)
-                assert total.calls == min(len(whole), 1_000), word
-                assert total.is_exact is (len(whole) <= 1_000), word
+                assert total.calls == min(len(whole), 300), word
+                assert total.is_exact is (len(whole) <= 300), word
     finally:
         await control.aclose()
 

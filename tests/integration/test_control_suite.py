@@ -26,7 +26,7 @@ from agent_worker.testing.hook_receiver import HookReceiver
 from tests.call_facts import CallStory, whole_call
 from tests.databases import fresh_database, held
 from tests.integration.serving import DESK, OFFER, remote_to, serve_settings, serving
-from tests.integration.test_store import rows_of
+from tests.integration.test_store import of_the_calls, rows_of
 
 BUDGET = 4.0
 kinds = pytest.mark.parametrize(
@@ -200,7 +200,7 @@ async def test_facts_may_come_twice_and_in_any_order(kind: str, tmp_path: Path) 
                 random.Random(number).shuffle(facts)
             for start in range(0, len(facts), 3 if number else len(facts)):
                 await found.control.record(facts[start : start + 3] if number else facts)
-            rows.append(await rows_of(found.store))
+            rows.append(of_the_calls(await rows_of(found.store)))
     for found_rows in rows:
         for report in found_rows["reports"]:
             del report["updated_at"]

@@ -41,6 +41,14 @@ async def control_on(kind: str, folder: Path, **options: Any) -> AsyncIterator[E
             await control.aclose()
 
 
+def of_the_calls(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Return rows without what is about their delivery: when and in how many steps they came, what is yet to be done."""
+    told = {name: found for name, found in rows.items() if name != "jobs"}
+    for name, column in (("events", "created_at"), ("calls", "revision")):
+        told[name] = [{**row, column: None} for row in told[name]]
+    return told
+
+
 async def rows_of(control: EmbeddedControlPlane) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, without the one column that says when a fact arrived."""
     found = {}
@@ -141,12 +149,7 @@ def test_order_and_repetition_change_nothing(tmp_path_factory: pytest.TempPathFa
         async with control_on("sqlite", tmp_path_factory.mktemp("db")) as control:
             for batch in deliveries:
                 await control.record(batch)
-            found = await rows_of(control)
-        found.pop("jobs")  # what is yet to be done about it
-        # when a row came to be known, and in how many steps, is about the delivery and not about the call
-        for name, column in (("events", "created_at"), ("calls", "revision")):
-            found[name] = [{**row, column: None} for row in found[name]]
-        return found
+            return of_the_calls(await rows_of(control))
 
     assert asyncio.run(rows(batches)) == asyncio.run(rows([facts]))
 
