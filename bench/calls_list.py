@@ -247,7 +247,8 @@ async def plans(connection: AsyncConnection, filters: Filters, offset: int = 0) 
     statements: list[tuple[str, Any]] = []
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
-        statements.append((statement, parameters))
+        if not statement.startswith("SET "):
+            statements.append((statement, parameters))
 
     assert connection.sync_connection is not None
     event.listen(connection.sync_connection, "before_cursor_execute", note)

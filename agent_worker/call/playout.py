@@ -69,6 +69,7 @@ class Playout(io.AudioOutput):
         self._pump_task: asyncio.Task[None] | None = None
         self._taps: list[Callable[[rtc.AudioFrame, float], None]] = []
         self.text = SpokenText()
+        self._text_heard = ""
         self.gain_db = 0.0
 
     def tap(self, tap: Callable[[rtc.AudioFrame, float], None]) -> None:
@@ -87,6 +88,14 @@ class Playout(io.AudioOutput):
         if not waiting or self._paused or self._segments[0].interrupted or not self._heard_until:
             return 0.0
         return max(0.0, self._loop.time() - self._heard_until)
+
+    def text_heard(self) -> str:
+        """Return the words of the sentence being spoken, or spoken last, as far as they were heard."""
+        if not self._segments:
+            return self._text_heard
+        segment = self._segments[0]
+        unheard = 0.0 if segment.interrupted else max(0.0, self._heard_until - self._loop.time())
+        return self.text.heard(max(0.0, segment.sent - unheard), segment.captured)
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         """Take a frame of speech of any length; never blocks, the pump sets the pace."""
@@ -191,10 +200,11 @@ class Playout(io.AudioOutput):
             await asyncio.sleep(self._heard_until - self._loop.time())
 
     def _report(self, segment: _Segment) -> None:
+        self._text_heard = self.text.heard(segment.sent, segment.captured) if segment.interrupted else self.text.full
         self.on_playback_finished(
             playback_position=segment.sent,
             interrupted=segment.interrupted,
-            synchronized_transcript=self.text.heard(segment.sent, segment.captured) if segment.interrupted else None,
+            synchronized_transcript=self._text_heard if segment.interrupted else None,
         )
 
 

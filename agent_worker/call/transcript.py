@@ -60,7 +60,19 @@ class TranscriptWriter:
         )
 
     def close(self) -> None:
-        """Write what is left to write: tools after which the agent said nothing more belong to its last turn."""
+        """Write what is left to write: a sentence the end of the call cut off, and tools nothing was said after."""
+        if cut := self._open.pop("agent", None):
+            index, started = cut
+            self._journal.write(
+                TranscriptSpoken,
+                index=index,
+                source="agent",
+                text=self._playout.text_heard(),
+                started_at=started,
+                ended_at=datetime.now(UTC),
+                latency_status="interrupted",
+                metadata={"interrupted": True},
+            )
         if self._tool_calls and self._last is not None:
             known = self._last["metadata"].get("toolCalls", [])
             calls = [*known, *self._tools_used()["toolCalls"]][:MOST_TOOL_CALLS]

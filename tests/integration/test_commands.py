@@ -41,7 +41,7 @@ async def test_an_operator_ends_a_call_in_the_middle_of_a_sentence(tmp_path: Pat
     assert (told.detail["status"], reason(told)) == ("ended", "agent_hangup")
     assert told.payloads("call.hangup") == [{"disconnection_reason": "agent_hangup", "ended_by": "operator"}]
     [greeting] = told.said("agent")
-    assert len(greeting["text"]) < len(GREETING)
+    assert len(greeting["text"]) < len(GREETING), (greeting["metadata"], greeting["latency_status"])
 
 
 async def test_an_operator_ends_a_call_that_rings(tmp_path: Path) -> None:

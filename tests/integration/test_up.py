@@ -276,10 +276,12 @@ async def test_up_runs_both_processes_and_stops_them(tmp_path: Path, root: Path)
         health = f"http://127.0.0.1:{env['AGENT_WORKER_HEALTH_PORT']}/readyz"
         await answers(process, api, 200)
         await answers(process, health, 200, 503)
-        async with httpx.AsyncClient(trust_env=False) as prometheus:
-            told = (await prometheus.get(health.replace("/readyz", "/metrics"))).text
+        async with httpx.AsyncClient(trust_env=False) as prometheus, asyncio.timeout(30):
+            told = ""
+            while "agent_worker_control_plane_up 1.0" not in told:
+                told = (await prometheus.get(health.replace("/readyz", "/metrics"))).text
+                await asyncio.sleep(0.1)
         assert "agent_worker_calls_live 0.0" in told
-        assert "agent_worker_control_plane_up 1.0" in told
         children = psutil.Process(process.pid).children()
         [serve] = [child for child in children if child.cmdline()[-1] == "serve"]
         serve.kill()
