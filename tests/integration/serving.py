@@ -55,15 +55,13 @@ def serve_settings(folder: Path, *agents: Mapping[str, Any], **changes: Any) -> 
         "api_port": 0,
         "analysis": "off",  # no test asks a model by accident
     }
-    settings = Settings(**(values | changes))
-    if not settings.database_url:
-        _migrated(settings.data_dir / "agent-worker.db")
-    return settings
+    return Settings(**(values | changes))
 
 
-def _migrated(file: Path) -> None:
+def _migrated(settings: Settings) -> None:
     """Put a database that has all tables there: what a start would do, in a hundredth of the time."""
-    if not file.exists():
+    file = settings.data_dir / "agent-worker.db"
+    if not settings.database_url and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_template(), file)
 
@@ -79,6 +77,7 @@ def _template() -> Path:
 @asynccontextmanager
 async def serving(settings: Settings, *, streaming: Streaming | None = None) -> AsyncIterator[str]:
     """Run `serve` in this process, on a port of its own; yields its URL."""
+    _migrated(settings)
     server = make_server(create_app(settings, streaming=streaming))
     with listening(settings.api_host, settings.api_port) as bound:
         running = asyncio.create_task(server.serve(sockets=[bound]))
@@ -94,6 +93,7 @@ async def serving(settings: Settings, *, streaming: Streaming | None = None) -> 
 
 async def make_key(settings: Settings, *, scope: str = "admin", agent_ids: list[str] | None = None) -> str:
     """Return a new API key of a `serve` with these settings, which need not run."""
+    _migrated(settings)
     key = new_key()
     control = EmbeddedControlPlane(settings)
     try:
