@@ -252,8 +252,8 @@ async def test_livekits_own_events_are_on_the_call(rig: Rig, binaries: StackBina
             [row] = await eventually(rows, until=lambda found: "room_finished" in event_types(found[0]))
     theirs = [event for event in row["events"] if event["id"].partition(":")[2].startswith("livekit-")]
     named = [event["event_type"] for event in theirs]
-    # LiveKit tells them over connections of their own and dates them to the second: the first ones may change places
-    assert named.count("room_started") == 1
-    assert named[-1] == "room_finished"
+    # LiveKit tells them over connections of their own and dates them to the second: neighbours may change places
+    assert named.count("room_started") == named.count("room_finished") == 1
+    assert named.index("room_started") < named.index("room_finished")
     assert named.count("participant_joined") == 2
     assert number[1:] not in json.dumps([event["payload"] for event in theirs])
