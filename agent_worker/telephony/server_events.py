@@ -45,7 +45,7 @@ def read_event(settings: Settings, body: bytes, authorization: str) -> ServerEve
     receiver = api.WebhookReceiver(api.TokenVerifier(settings.livekit_api_key, secret))
     try:
         found = receiver.receive(body.decode(), authorization.removeprefix("Bearer ").strip())
-    except Exception as error:
+    except Exception as error:  # whoever asks is a stranger: whatever the reader raises, it is not signed
         sentence = f"This is not signed with this deployment's LiveKit key ({type(error).__name__})."
         raise TelephonyError("webhook_not_signed", sentence) from error
     if found.event not in KEPT or not found.id or not found.room.name:

@@ -125,7 +125,7 @@ class Dispatcher:
                 claimed = await self._claim(connection, room, now)
                 endpoint_ids = {one.endpoint_id for one in claimed}
                 targets = await targets_of(connection, endpoint_ids, self._settings, self._catalog, now)
-        except BaseException as error:
+        except BaseException as error:  # also when cancelled: what was answered is written down by whoever stops this
             self._sent = sent + self._sent  # their endpoints' slots stay taken until this is written
             if not isinstance(error, ControlPlaneError):
                 raise

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select, update
+
 from agent_worker.control.analysis import Analyst
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import CallAnswered
 from agent_worker.settings import Settings
-from agent_worker.store import jobs
+from agent_worker.store import jobs, tables
 from agent_worker.store.callbacks import list_callbacks
+from agent_worker.store.jobs import Job
 from agent_worker.store.reports import call_report
 from agent_worker.testing.stand_ins.openai import OpenAIStandIn, least_form
 from tests.call_facts import CallStory
@@ -113,3 +116,19 @@ async def desk(folder: Path, database_url: str, **changes: Any) -> AsyncIterator
         env = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "sk-of-the-tests"}
         yield Desk(settings, control, model, env)
     await control.aclose()
+
+
+async def claimed_job(found: Desk, *, attempts: int | None = None, **ended: Any) -> Job:
+    """Record a call and return its claimed job, at the attempt it is to be at."""
+    await found.control.record(spoken_call(**ended).facts)
+    if attempts is not None:
+        async with found.control.writing() as connection:
+            await connection.execute(update(tables.jobs).values(attempts=attempts - 1))
+    (job,) = await found.claim()
+    return job
+
+
+async def jobs_left(found: Desk) -> int:
+    """Return how many jobs are to be done."""
+    async with found.control.reading() as connection:
+        return len((await connection.execute(select(tables.jobs.c.id))).all())

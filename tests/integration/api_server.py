@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,18 @@ AGENTS = [
     {"name": OTHER_AGENT_ID, "systemPrompt": "You count.", "numbers": ["+12015550198"]},
 ]
 UNLIMITED = {"api_requests_per_minute": 0, "api_wrong_keys_per_minute": 0}
+
+
+def assert_error(answer: httpx.Response, *statuses: int, code: str | None = None) -> dict[str, Any]:
+    """Check an error's status and code, and that the error shape is all there is; returns the body."""
+    assert answer.status_code in statuses, f"{answer.status_code} {answer.text[:500]}"
+    body: dict[str, Any] = answer.json()
+    assert set(body) <= {"error", "code", "issues", "retryable"}
+    assert body["error"]
+    assert re.fullmatch(r"[A-Z][A-Z0-9_]*", body["code"])
+    assert code in (None, body["code"])
+    assert "Traceback" not in answer.text
+    return body
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from agent_worker.testing.hook_receiver import HookReceiver
 from tests.databases import KINDS, fresh_database
 from tests.integration.egress import LOOPBACK
 from tests.integration.shipping import Rig
+from tests.webhooks import Outbox, outbox_on
 
 
 @pytest.fixture(params=KINDS)
@@ -41,3 +42,16 @@ async def client() -> AsyncIterator[EgressClient]:
     made = EgressClient(LOOPBACK)
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+async def outbox(tmp_path: Path, database_url: str) -> AsyncIterator[Outbox]:
+    async with outbox_on(tmp_path, database_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def file_outbox(tmp_path: Path) -> AsyncIterator[Outbox]:
+    """One on SQLite, for what no database decides."""
+    async with outbox_on(tmp_path) as found:
+        yield found

@@ -16,7 +16,7 @@ from sqlalchemy import NullPool, create_engine, func, select
 
 from agent_worker.store import tables
 from tests.integration.api_routes import KNOWN_IDS, Operation, operations, resolved
-from tests.integration.api_server import ApiServer, seeded_server, sync_url
+from tests.integration.api_server import ApiServer, assert_error, seeded_server, sync_url
 
 ALL = [operation for operation in operations() if operation.path.startswith("/v1/")]
 LESS = {"operate": "read", "admin": "operate"}
@@ -61,18 +61,6 @@ def ask(server: ApiServer, operation: Operation, *, scope: str | None = "admin",
     return server.anybody.request(operation.method, operation.address(**ids), headers=headers, **options)
 
 
-def told(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
-    """Check the status, and that the error shape is all there is."""
-    assert answer.status_code in statuses, f"{answer.status_code} {answer.text[:500]}"
-    body: dict[str, Any] = answer.json()
-    assert set(body) <= {"error", "code", "issues", "retryable"}
-    assert body["error"]
-    assert body["code"].replace("_", "").isalnum()
-    assert body["code"].isupper()
-    assert "Traceback" not in answer.text
-    return body
-
-
 @contextmanager
 def nothing_changed(server: ApiServer, operation: Operation) -> Iterator[None]:
     """Check that no row is another afterwards; what only reads, or is not there at all, is taken at its word."""
@@ -87,8 +75,8 @@ def test_without_a_key_nothing_happens(server: ApiServer, operation: Operation) 
     """No key, and a key of nobody, are 401; nothing is read and nothing changed."""
     wrong = {"authorization": "Bearer aw_live_" + "x" * 43}
     with nothing_changed(server, operation):
-        assert told(ask(server, operation, scope=None), 401)["code"] == "UNAUTHORIZED"
-        assert told(ask(server, operation, scope=None, headers=wrong), 401)["code"] == "UNAUTHORIZED"
+        assert assert_error(ask(server, operation, scope=None), 401)["code"] == "UNAUTHORIZED"
+        assert assert_error(ask(server, operation, scope=None, headers=wrong), 401)["code"] == "UNAUTHORIZED"
 
 
 @pytest.mark.parametrize("operation", [found for found in ALL if found.scope in LESS], ids=str)
@@ -96,14 +84,14 @@ def test_with_too_weak_a_key_nothing_happens(server: ApiServer, operation: Opera
     """A key of a lesser scope is 403, whatever it asks for, and changes nothing."""
     assert operation.scope is not None
     with nothing_changed(server, operation):
-        assert told(ask(server, operation, scope=LESS[operation.scope]), 403)["code"] == "FORBIDDEN"
+        assert assert_error(ask(server, operation, scope=LESS[operation.scope]), 403)["code"] == "FORBIDDEN"
 
 
 @pytest.mark.parametrize("operation", [found for found in ALL if found.has_id and not found.is_absent], ids=str)
 def test_an_id_nobody_has_is_not_found(server: ApiServer, operation: Operation) -> None:
     """An unknown id is 404 and changes nothing."""
     with nothing_changed(server, operation):
-        assert told(ask(server, operation, ids={}), 404)["code"].endswith(("NOT_FOUND", "NOT_AVAILABLE"))
+        assert assert_error(ask(server, operation, ids={}), 404)["code"].endswith(("NOT_FOUND", "NOT_AVAILABLE"))
 
 
 OWNED = ("agent_id", "call_id", "session_id", "number_id", "callback_id")
@@ -117,14 +105,14 @@ OWNED = ("agent_id", "call_id", "session_id", "number_id", "callback_id")
 def test_what_belongs_to_other_agents_is_not_found(server: ApiServer, operation: Operation) -> None:
     """A key for one agent gets 404 for what is another's, though it is there, and changes nothing."""
     with nothing_changed(server, operation):
-        told(ask(server, operation, scope="other"), 404)
+        assert_error(ask(server, operation, scope="other"), 404)
 
 
 @pytest.mark.parametrize("operation", [found for found in ALL if "webhook" in found.path], ids=str)
 def test_webhooks_are_not_for_keys_of_some_agents(server: ApiServer, operation: Operation) -> None:
     """Endpoints and what they were told are the whole workspace's: a key for one agent gets 403 and changes nothing."""
     with nothing_changed(server, operation):
-        told(ask(server, operation, scope="other"), 403)
+        assert_error(ask(server, operation, scope="other"), 403)
 
 
 @pytest.mark.parametrize("operation", [found for found in ALL if found.has_id], ids=str)
@@ -133,14 +121,14 @@ def test_hostile_ids_are_not_found(server: ApiServer, operation: Operation) -> N
     names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
     for hostile in HOSTILE_IDS:
         answer = ask(server, operation, ids=dict.fromkeys(names, hostile))
-        told(answer, 400, 404, 405, *((501,) if operation.is_absent else ()))
+        assert_error(answer, 400, 404, 405, *((501,) if operation.is_absent else ()))
 
 
 @pytest.mark.parametrize("operation", [found for found in ALL if found.takes_body], ids=str)
 def test_a_body_that_is_no_json_is_told(server: ApiServer, operation: Operation) -> None:
     """What cannot be read is 400 at every route that takes a body."""
     for body in (b"{", b"[1", b"\xff\xfe", b'{"a":NaN}', b"[" * 5_000, b'{"a":"\\u0000"}'):
-        assert told(ask(server, operation, content=body), 400)["code"] == "VALIDATION_ERROR"
+        assert assert_error(ask(server, operation, content=body), 400)["code"] == "VALIDATION_ERROR"
 
 
 @pytest.mark.parametrize("operation", [found for found in ALL if found.takes_body and not found.is_absent], ids=str)
@@ -148,7 +136,7 @@ def test_a_body_of_the_wrong_kind_is_told(server: ApiServer, operation: Operatio
     """A list, a text or a number where an object must be is 400 with issues, and changes nothing."""
     with nothing_changed(server, operation):
         for body in (b"[1]", b'"text"', b"7", b"true"):
-            issues = told(ask(server, operation, content=body), 400)["issues"]
+            issues = assert_error(ask(server, operation, content=body), 400)["issues"]
             assert issues
             assert all(set(issue) == {"path", "message"} for issue in issues)
 
@@ -170,7 +158,7 @@ def test_a_field_of_the_wrong_type_is_told_and_not_repeated(server: ApiServer, o
         for field in fields_of(operation):
             sent = (operation.body or {}) | {field: [{"deep": [SECRET]}, 1.5]}
             answer = ask(server, operation, json=sent)
-            body = told(answer, 400)
+            body = assert_error(answer, 400)
             assert body["code"] == "VALIDATION_ERROR"
             assert any(field in issue["path"] for issue in body["issues"]), (field, body)
             assert SECRET not in answer.text
@@ -200,7 +188,7 @@ def test_a_bad_query_is_told(server: ApiServer, operation: Operation) -> None:
         name = parameter["name"]
         for value in bad_values(parameter):
             answer = ask(server, operation, params={name: value})
-            body = told(answer, 400)
+            body = assert_error(answer, 400)
             assert body["code"] == "VALIDATION_ERROR"
             assert SECRET not in answer.text
             assert "\0" in value or any(name in issue["path"] for issue in body["issues"]), (name, value[:40], body)

@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +16,7 @@ from agent_worker.api import requests
 from agent_worker.api.gate import MAX_BODY_BYTES
 from agent_worker.api.requests import MAX_DEPTH
 from tests.databases import fresh_database
-from tests.integration.api_server import ApiServer, seeded_server
+from tests.integration.api_server import ApiServer, assert_error, seeded_server
 from tests.integration.serving import make_key, serve_settings, serving
 
 POST = "/v1/sessions/phone"  # takes any JSON, and does nothing
@@ -29,20 +28,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield running
 
 
-def told(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Check the status and the error shape; returns the body."""
-    assert answer.status_code == status, answer.text
-    body: dict[str, Any] = answer.json()
-    assert body["code"] == code
-    assert body["error"]
-    assert set(body) <= {"error", "code", "issues", "retryable"}
-    return body
-
-
 @pytest.mark.parametrize("path", ["/v1/organization", "/v1/nowhere", "/v1", "/v1/agents/x/y/z"])
 def test_nobody_without_a_key_learns_what_there_is(server: ApiServer, path: str) -> None:
     """Without a key every address of the API answers the same, whether there is something or not."""
-    assert told(httpx.get(server.url + path), 401, "UNAUTHORIZED")["error"].startswith("The API key is missing")
+    assert assert_error(httpx.get(server.url + path), 401, code="UNAUTHORIZED")["error"].startswith(
+        "The API key is missing"
+    )
 
 
 def test_the_client_knows_a_wrong_key(server: ApiServer) -> None:
@@ -55,20 +46,20 @@ def test_the_client_knows_a_wrong_key(server: ApiServer) -> None:
 def test_an_unknown_address_is_told_in_the_error_shape(server: ApiServer) -> None:
     """An address nobody serves is 404, one that does not take the method 405 with those it takes."""
     with server.client() as client:
-        told(client.get("/v1/nowhere"), 404, "NOT_FOUND")
-        told(client.get("/v1/organization/"), 404, "NOT_FOUND")
+        assert_error(client.get("/v1/nowhere"), 404, code="NOT_FOUND")
+        assert_error(client.get("/v1/organization/"), 404, code="NOT_FOUND")
         refused = client.delete("/v1/organization")
-        told(refused, 405, "METHOD_NOT_ALLOWED")
+        assert_error(refused, 405, code="METHOD_NOT_ALLOWED")
         assert refused.headers["allow"] == "GET"
         several = client.put("/v1/knowledge-bases")
-        told(several, 405, "METHOD_NOT_ALLOWED")
+        assert_error(several, 405, code="METHOD_NOT_ALLOWED")
         assert several.headers["allow"] == "GET, POST"
 
 
 def test_outside_the_api_errors_have_the_same_shape(server: ApiServer) -> None:
     """Whoever asks for something else gets the same kind of answer."""
-    told(httpx.get(f"{server.url}/nowhere"), 404, "NOT_FOUND")
-    told(httpx.post(f"{server.url}/healthz"), 405, "METHOD_NOT_ALLOWED")
+    assert_error(httpx.get(f"{server.url}/nowhere"), 404, code="NOT_FOUND")
+    assert_error(httpx.post(f"{server.url}/healthz"), 405, code="METHOD_NOT_ALLOWED")
 
 
 @pytest.mark.parametrize(
@@ -80,18 +71,20 @@ def test_what_is_no_json_is_told(server: ApiServer, body: bytes) -> None:
     with server.client() as client:
         answer = client.post(POST, content=body, headers={"content-type": "application/json"})
     if body:
-        assert told(answer, 400, "VALIDATION_ERROR")["issues"] == [
+        assert assert_error(answer, 400, code="VALIDATION_ERROR")["issues"] == [
             {"path": [], "message": "The body is not valid JSON."}
         ]
     else:
-        told(answer, 501, "NOT_AVAILABLE")
+        assert_error(answer, 501, code="NOT_AVAILABLE")
 
 
 @pytest.mark.parametrize("text", ['"\\u0000"', '"\\ud800"', '{"a": ["\\udc00x"]}', '{"\\u0000": 1}', "[b'\xed']"])
 def test_strings_no_database_keeps_are_refused(server: ApiServer, text: str) -> None:
     """NUL and half surrogate pairs are refused at the door, not by a database that may or may not mind."""
     with server.client() as client:
-        told(client.post(POST, content=text, headers={"content-type": "application/json"}), 400, "VALIDATION_ERROR")
+        assert_error(
+            client.post(POST, content=text, headers={"content-type": "application/json"}), 400, code="VALIDATION_ERROR"
+        )
 
 
 @pytest.mark.parametrize("text", ['"\\\\u0000"', '"\\ud83d\\ude00"', '"h\\u00e9"', '"日本"'])
@@ -99,7 +92,7 @@ def test_other_strings_pass(server: ApiServer, text: str) -> None:
     """What only looks like it, a whole pair, and any language pass."""
     with server.client() as client:
         answer = client.post(POST, content=text.encode(), headers={"content-type": "application/json"})
-    told(answer, 501, "NOT_AVAILABLE")
+    assert_error(answer, 501, code="NOT_AVAILABLE")
 
 
 @pytest.mark.parametrize(
@@ -120,9 +113,9 @@ def test_depth_is_bounded(server: ApiServer, opening: str, closing: str, depth: 
     with server.client() as client:
         answer = client.post(POST, content=body, headers={"content-type": "application/json"})
     if passes:
-        told(answer, 501, "NOT_AVAILABLE")
+        assert_error(answer, 501, code="NOT_AVAILABLE")
     else:
-        assert "deep" in told(answer, 400, "VALIDATION_ERROR")["issues"][0]["message"]
+        assert "deep" in assert_error(answer, 400, code="VALIDATION_ERROR")["issues"][0]["message"]
 
 
 def test_size_is_bounded(server: ApiServer) -> None:
@@ -130,17 +123,17 @@ def test_size_is_bounded(server: ApiServer) -> None:
     fits = json.dumps("x" * (MAX_BODY_BYTES - 2)).encode()
     headers = {"content-type": "application/json"}
     with server.client() as client:
-        told(client.post(POST, content=fits, headers=headers), 501, "NOT_AVAILABLE")
-        told(client.post(POST, content=fits + b" ", headers=headers), 413, "TOO_LARGE")
+        assert_error(client.post(POST, content=fits, headers=headers), 501, code="NOT_AVAILABLE")
+        assert_error(client.post(POST, content=fits + b" ", headers=headers), 413, code="TOO_LARGE")
     with server.client() as client:
-        told(client.post(POST, content=iter([fits, b" "]), headers=headers), 413, "TOO_LARGE")
+        assert_error(client.post(POST, content=iter([fits, b" "]), headers=headers), 413, code="TOO_LARGE")
 
 
 def test_another_kind_of_body_is_not_read_as_json(server: ApiServer) -> None:
     """Audio for a route that takes none gets that route's answer."""
     with server.client() as client:
         answer = client.post("/v1/transcribe", content=b"RIFF\0\0", headers={"content-type": "audio/wav"})
-    told(answer, 501, "NOT_SUPPORTED")
+    assert_error(answer, 501, code="NOT_SUPPORTED")
 
 
 async def test_a_body_without_a_key_is_not_read(server: ApiServer) -> None:
@@ -209,7 +202,7 @@ async def test_hostile_addresses_are_nothing(server: ApiServer, target: str) -> 
 def test_nul_in_a_query_is_refused(server: ApiServer) -> None:
     """No text of a database has it, so nothing can be searched by it."""
     with server.client() as client:
-        told(client.get("/v1/organization?search=a%00b"), 400, "VALIDATION_ERROR")
+        assert_error(client.get("/v1/organization?search=a%00b"), 400, code="VALIDATION_ERROR")
 
 
 async def test_a_key_that_asks_too_often_is_told_how_long_to_wait(tmp_path: Path) -> None:
@@ -242,7 +235,7 @@ async def test_wrong_keys_are_looked_at_so_many_times_a_minute(tmp_path: Path) -
         tried = [(await status_of(f"aw_live_{number}")).status_code for number in range(5)]
         assert tried == [401, 401, 401, 401, 429]
         limited = await status_of("aw_live_more")
-        told(limited, 429, "RATE_LIMITED")
+        assert_error(limited, 429, code="RATE_LIMITED")
         assert 1 <= int(limited.headers["retry-after"]) <= 15
         assert (await status_of(key)).status_code == 200
         assert (await client.get("/v1/organization")).status_code == 401

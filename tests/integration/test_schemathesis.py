@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield running
 
 
-def ask(server: ApiServer, case: Case) -> None:
+def assert_conforms(server: ApiServer, case: Case) -> None:
     headers = {"authorization": f"Bearer {server.keys['admin']}"}
     case.call_and_validate(base_url=server.url, headers=headers, timeout=20)
 
@@ -61,11 +61,11 @@ def ask(server: ApiServer, case: Case) -> None:
 @MADE_UP
 def test_answers_are_what_the_document_says(server: ApiServer, case: Case) -> None:
     """Whatever is asked, the answer has a documented status, kind and shape."""
-    ask(server, case)
+    assert_conforms(server, case)
 
 
 @known.parametrize()
 @MADE_UP
 def test_answers_about_what_there_is_are_what_the_document_says(server: ApiServer, case: Case) -> None:
     """The same of calls, agents, numbers and endpoints that are there."""
-    ask(server, case)
+    assert_conforms(server, case)
