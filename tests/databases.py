@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,25 @@ def fresh_database(kind: str, folder: Path) -> Iterator[str]:
         engine.dispose()
 
 
+@asynccontextmanager
+async def held(url: str) -> AsyncIterator[None]:
+    """Keep everybody else from writing calls, as a migration or a stuck transaction does.
+
+    Others in this process may be writing, and go on until they have done so.
+    """
+    holder = _held(url)
+    await asyncio.to_thread(holder.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(holder.__exit__, None, None, None)
+
+
 @contextmanager
-def held(url: str) -> Iterator[None]:
-    """Keep everybody else from writing calls, as a migration or a stuck transaction does."""
+def _held(url: str) -> Iterator[None]:
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite":
-        holder = sqlite3.connect(parsed.database or "", isolation_level=None)
+        holder = sqlite3.connect(parsed.database or "", isolation_level=None, timeout=30, check_same_thread=False)
         holder.execute("BEGIN EXCLUSIVE")
         try:
             yield

@@ -74,9 +74,11 @@ class Connections:
             await self._kept.pop()[1].close()
 
     async def _take(self, place: Place) -> Connection | None:
-        for entry in [entry for entry in self._kept if entry[1].http.has_expired()]:
-            self._kept.remove(entry)
-            await entry[1].close()
+        expired = [connection for _, connection in self._kept if connection.http.has_expired()]
+        # off the list before any is waited for: others take from it meanwhile
+        self._kept = [entry for entry in self._kept if entry[1] not in expired]
+        for connection in expired:
+            await connection.close()
         for at in reversed(range(len(self._kept))):  # the one used last has the longest to live
             if self._kept[at][0] == place:
                 return self._kept.pop(at)[1]

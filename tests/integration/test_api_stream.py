@@ -190,7 +190,7 @@ async def test_a_stream_survives_a_database_that_goes_away(kind: str, tmp_path: 
             await worker.record(story.facts)
             async with watching(url, key) as client:
                 await client.until("connecting")
-                with held(database):
+                async with held(database):
                     await asyncio.sleep(6)
                 await worker.record([story.said(0, "agent", "Good morning."), story.ended()])
                 assert await client.all() == ["connecting", "Good morning.", "ended", "end"]

@@ -297,7 +297,7 @@ async def test_a_locked_database_is_an_error_to_try_again(kind: str, tmp_path: P
     async with plane(kind, tmp_path) as found:
         story = whole_call()
         await found.control.record(story.facts[:3])
-        with held(found.settings.database):
+        async with held(found.settings.database):
             with pytest.raises(ControlPlaneError) as error:
                 await found.control.record(story.facts)
             assert error.value.retryable

@@ -59,6 +59,31 @@ def hang_up_on_second(received: list[bytes]) -> Handler:
     return serve
 
 
+async def test_many_at_once_find_all_kept_connections_gone(client: EgressClient) -> None:
+    """Whoever clears away what the server has closed is not in the way of others who do the same."""
+    closing: list[asyncio.Task[None]] = []
+
+    async def close_soon(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        await asyncio.sleep(0.1)  # so that each request has a connection of its own
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        closing.append(asyncio.create_task(close_soon(writer)))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server:
+        for _ in range(2):
+            replies = await asyncio.gather(*(post(client, url) for _ in range(20)))
+            assert [reply.status for reply in replies] == [204] * 20
+            await asyncio.gather(*closing)
+            await asyncio.sleep(0.1)
+        await client.aclose()
+
+
 async def test_only_a_webhook_is_sent_again_when_a_kept_connection_is_gone(client: EgressClient) -> None:
     """A server may close a connection as we reuse it; only what a receiver can tell by its id is repeated, once."""
     received: list[bytes] = []

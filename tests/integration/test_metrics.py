@@ -171,7 +171,7 @@ async def test_scraping_waits_for_nobody_who_holds_the_calls(tmp_path: Path, dat
     settings = serve_settings(tmp_path, database_url=database_url, metrics_token=TOKEN)
     async with serving(settings) as url:
         await scraped(url)
-        with held(database_url):
+        async with held(database_url):
             found = await scraped(url)
     assert ("agent_worker_database_up", ()) in found
 

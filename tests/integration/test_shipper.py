@@ -99,7 +99,7 @@ async def test_a_database_locked_for_seconds_loses_nothing(rig: Rig) -> None:
     """Calls that happen and end while somebody holds the database are all there once it is let go."""
     await rig.control.record([CallStory("earlier").opened()])
     async with rig.shipping():
-        with held(rig.settings.database):
+        async with held(rig.settings.database):
             for number in range(3):
                 journal = Journal(rig.journals, f"call-{number}")
                 for fact in whole_call(f"call-{number}").facts:
