@@ -94,6 +94,12 @@ class ProductProcess:
         """Return everything it logged."""
         return self.process.log.read_text(errors="replace")
 
+    @property
+    def api_key(self) -> str:
+        """The first key of its API, as it was printed."""
+        [line] = [line for line in self.log().splitlines() if line.startswith("API key: ")]
+        return line.removeprefix("API key: ")
+
     async def health(self) -> dict[str, Any] | None:
         """Return what `GET /readyz` says, with `http_status`; None when nothing answers."""
         url = f"http://127.0.0.1:{self.port}/readyz"

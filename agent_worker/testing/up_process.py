@@ -30,9 +30,3 @@ class UpProcess(WorkerProcess):
         """Return the process that runs `start` or `serve`."""
         [found] = [each for each in psutil.Process(self.pid).children() if each.cmdline()[-1] == command]
         return found
-
-    @property
-    def api_key(self) -> str:
-        """The first key of the API, as it was printed."""
-        [line] = [line for line in self.log().splitlines() if line.startswith("API key: ")]
-        return line.removeprefix("API key: ")

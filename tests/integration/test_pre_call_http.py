@@ -14,10 +14,10 @@ from agent_worker.egress.client import EgressClient
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.testing.hook_receiver import Fault, HookReceiver
 from agent_worker.webhooks.pre_call import PreCallAnswer, ask, pre_call_payload
-from agent_worker.webhooks.signing import body_of, new_secret
+from agent_worker.webhooks.signing import body_of
 from tests.integration.loopback_tls import Authority
 
-SECRET = new_secret()
+SECRET = "whsec_c2VjcmV0LW9mLXRoZS1wcmUtY2FsbC10ZXN0cw=="
 PAYLOAD = pre_call_payload(
     call_id="c1",
     organization_id="org_1",
@@ -101,7 +101,7 @@ async def test_a_call_is_declined(receiver: HookReceiver, client: EgressClient) 
 @pytest.mark.parametrize(
     ("written", "env", "signs"),
     [
-        (new_secret(), {}, None),
+        ("whsec_c2VjcmV0LW9mLW9uZS1ob29rLWFsb25lLXRlc3Q=", {}, None),
         ("plain-secret", {}, "plain-secret"),
         ("env:HOOK_SECRET", {"HOOK_SECRET": "from-environment\n"}, "from-environment"),
     ],
