@@ -21,7 +21,7 @@ demo: $(STAMP) ## Hear a whole call: real audio, no key, no network.
 	@$(BIN)/python -m agent_worker demo
 
 test: $(STAMP) ## Unit and integration tests and the demo; no key, no network; on PostgreSQL too where it is installed.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(STAMP) ## Format, lint, types, import rules.
 	$(BIN)/ruff format --check .
@@ -32,7 +32,7 @@ check: $(STAMP) ## Format, lint, types, import rules.
 e2e: $(STAMP) ## Calls from a SIP phone through a real LiveKit server; builds it once, about 7 minutes.
 	.ci/packages
 	$(BIN)/python tests/e2e/stack/build.py
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -n 2 --dist worksteal
 
 bench: $(STAMP) ## Measure at the phone's ear, beside a plain LiveKit Agents worker.
 	.ci/packages

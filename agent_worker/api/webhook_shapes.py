@@ -12,28 +12,10 @@ from agent_worker.domain.lifecycle_hook import ExtractionField, HeaderName, Head
 from agent_worker.egress.client import OWN_HEADERS
 from agent_worker.errors import SettingsError
 from agent_worker.store.columns import wire_time
+from agent_worker.webhooks.payloads import ControlEvent
 from agent_worker.webhooks.signing import WebhookSigner
 
-Event = Literal[
-    "call.status",
-    "call.report",
-    "call.analysis",
-    "call.recording",
-    "call.initiated",
-    "call.ringing",
-    "call.answered",
-    "call.bridged",
-    "call.hold",
-    "call.unhold",
-    "call.mute",
-    "call.unmute",
-    "call.dtmf.sent",
-    "call.transfer.initiated",
-    "call.transfer.completed",
-    "call.transfer.failed",
-    "call.leg.hangup",
-    "call.hangup",
-]
+Event = Literal["call.status", "call.report", "call.analysis", "call.recording", ControlEvent]
 """What an endpoint can subscribe to."""
 
 PRE_CALL = "call.pre_call is asked of an agent's own webhook: set webhooks.preCall of the agent."

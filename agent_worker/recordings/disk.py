@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 from pathlib import Path
+
+from agent_worker.made_once import read_or_make
 
 FILE = "disk-name"
 
@@ -17,27 +18,6 @@ def disk_name(data_dir: Path) -> str:
     """
     path = data_dir / FILE
     try:
-        return _read(path) or _make(path)
+        return read_or_make(path, lambda: f"{socket.gethostname()}.{secrets.token_hex(6)}")
     except OSError:
         return socket.gethostname()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return ""
-
-
-def _make(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    draft.write_text(f"{socket.gethostname()}.{secrets.token_hex(6)}\n", encoding="utf-8")
-    try:
-        # a link fails where the name exists: of several processes that start at once, one makes the name
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return _read(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from agent_worker.store.columns import wire_time
 
@@ -26,25 +26,25 @@ STATUS_EVENTS = frozenset(
 )
 """Events that say how far a call has got: each is told as `call.status`."""
 
-CONTROL_EVENTS = frozenset(
-    {
-        "call.initiated",
-        "call.ringing",
-        "call.answered",
-        "call.bridged",
-        "call.hold",
-        "call.unhold",
-        "call.mute",
-        "call.unmute",
-        "call.dtmf.sent",
-        "call.transfer.initiated",
-        "call.transfer.completed",
-        "call.transfer.failed",
-        "call.leg.hangup",
-        "call.hangup",
-    }
-)
+ControlEvent = Literal[
+    "call.initiated",
+    "call.ringing",
+    "call.answered",
+    "call.bridged",
+    "call.hold",
+    "call.unhold",
+    "call.mute",
+    "call.unmute",
+    "call.dtmf.sent",
+    "call.transfer.initiated",
+    "call.transfer.completed",
+    "call.transfer.failed",
+    "call.leg.hangup",
+    "call.hangup",
+]
 """Events an endpoint can subscribe to by their own name."""
+
+CONTROL_EVENTS: frozenset[str] = frozenset(get_args(ControlEvent))
 
 DURABLE_EVENTS = frozenset({"call.report", "call.analysis", "call.recording"})
 """Webhooks that are retried until they are delivered or expire; all others get one attempt."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from standardwebhooks import Webhook
 
 from agent_worker.domain.lifecycle_hook import variable_of
 from agent_worker.errors import SettingsError
+from agent_worker.made_once import read_or_make
 from agent_worker.settings import Settings
 
 PREFIX = "whsec_"
@@ -111,37 +110,13 @@ def webhook_secret(settings: Settings) -> str:
         return given
     path = settings.data_dir / SECRET_FILE
     try:
-        return _read(path) or _make(path)
+        return read_or_make(path, new_secret)
     except OSError as error:
         raise SettingsError(
             "webhook_secret_unreadable",
             f"The webhook secret {path} can neither be read nor made ({type(error).__name__}).",
             remedy="Set AGENT_WORKER_WEBHOOK_SECRET, or make the data folder writable.",
         ) from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return ""
-
-
-def _make(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(file, new_secret().encode() + b"\n")
-        os.fsync(file)
-        # a link fails where the name exists: of several processes that start at once, one makes the secret
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.close(file)
-        draft.unlink()
-    return _read(path)
 
 
 def _key(secret: str) -> bytes:
