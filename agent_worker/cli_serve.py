@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Coroutine
@@ -17,6 +16,7 @@ from agent_worker.app import create_app
 from agent_worker.control.api_keys import make_first_key
 from agent_worker.logging_setup import configure_logging
 from agent_worker.settings import Settings
+from agent_worker.stop_signals import on_stop_signals
 from agent_worker.store.engine import Database
 
 logger = logging.getLogger("agent_worker.serve")
@@ -59,9 +59,7 @@ async def serve(app: FastAPI, bound: socket.socket, *, first_key: Coroutine[None
         first_key: what shows the first key, beside the serving.
     """
     server = make_server(app)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+    on_stop_signals(server.stop, server.stop_at_once)
     showing = asyncio.create_task(first_key, name="first-key")
     await server.serve(sockets=[bound])
     showing.cancel()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from agent_worker.errors import SettingsError
 from agent_worker.logging_setup import PROCESS_VARIABLE, configure_logging
 from agent_worker.settings import Settings
+from agent_worker.stop_signals import on_stop_signals
 
 logger = logging.getLogger("agent_worker.up")
 
@@ -163,9 +164,7 @@ class Supervisor:
 
         0 where every program stopped well, 2 where one's configuration is wrong, else 1.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        on_stop_signals(self._stop, self._stop_at_once)
         self._children = [Child(program, self._pauses) for program in self._programs]
         stopping = asyncio.create_task(self._stopping.wait())
         ended = [child.ended for child in self._children]
@@ -181,16 +180,15 @@ class Supervisor:
             return EXIT_CONFIGURATION
         return EXIT_ERROR if self._forced or any(codes) else 0
 
-    def stop(self) -> None:
-        """Stop; told again, stop at once."""
-        if self._stopping.is_set():
-            logger.warning("second signal: stopping at once")
-            self._forced = True
-            for child in self._children:
-                child.kill()
-        else:
-            logger.info("stopping")
-            self._stopping.set()
+    def _stop(self) -> None:
+        logger.info("stopping")
+        self._stopping.set()
+
+    def _stop_at_once(self) -> None:
+        logger.warning("second signal: stopping at once")
+        self._forced = True
+        for child in self._children:
+            child.kill()
 
 
 def run_up(settings: Settings) -> int:

@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,6 +32,7 @@ from agent_worker.domain.fact import CallOpened
 from agent_worker.errors import ControlPlaneError
 from agent_worker.providers.registry import preload_modules
 from agent_worker.settings import Settings
+from agent_worker.stop_signals import on_stop_signals
 from agent_worker.telephony.probe import WorkerState, answer_probe, is_probe
 from agent_worker.telephony.rooms import agent_identity, delete_room, is_web
 
@@ -103,9 +103,7 @@ class WorkerHost:
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, then let calls end; returns the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+        on_stop_signals(self._stop, _stop_at_once)
         shipper = JournalShipper(
             self._settings.journal_dir,
             self._control,
@@ -174,10 +172,7 @@ class WorkerHost:
         except ControlPlaneError as error:
             logger.error("database not available, journals are kept", extra={"code": error.code})
 
-    def _on_signal(self) -> None:
-        if self._stopping.is_set():
-            logger.warning("second signal: stopping at once")
-            os._exit(1)
+    def _stop(self) -> None:
         logger.info("stopping: no new calls, waiting for %d to end", len(self._server.active_jobs))
         self._stopping.set()
 
@@ -304,3 +299,8 @@ class WorkerHost:
         body = {"status": status, "calls": calls, "slots": self._settings.call_slots}
         body["control_plane" if self._catalog.files is None else "database"] = self._keeper.state
         return web.json_response(body, status=200 if status == "ready" else 503)
+
+
+def _stop_at_once() -> None:
+    logger.warning("second signal: stopping at once")
+    os._exit(1)

@@ -29,7 +29,7 @@ class Like:
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the model's schema, without its strictness: unknown keys are left out and told."""
         told = handler.resolve_ref_schema(handler(self.model.__pydantic_core_schema__))
-        told = {key: value for key, value in told.items() if key not in ("additionalProperties", "required")}
+        told = {key: value for key, value in told.items() if key != "required"} | {"additionalProperties": True}
         required = {"required": list(self.required)} if self.required else {}
         return {**told, **required, **({"examples": [dict(self.example)]} if self.example else {})}
 

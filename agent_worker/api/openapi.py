@@ -114,6 +114,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         for status, response in operation["responses"].items():
             _complete_error(status, response)
     components = found.get("components", {})
+    _open_bodies(found)
     _show_examples(found)
     components["securitySchemes"] = {
         SCHEME: {"type": "http", "scheme": "bearer", "description": "A key of `python -m agent_worker keys create`."}
@@ -138,6 +139,31 @@ def _name_scope(operation: dict[str, Any]) -> None:
     operation["security"] = [{SCHEME: [needed]}]
     described = operation.get("description", "")
     operation["description"] = f"{described}\n\nNeeds a key of scope `{needed}`.".strip()
+
+
+def _open_bodies(found: dict[str, Any]) -> None:
+    """Let the parts of a body that takes unknown keys take them too, as it does; in answers they are as they were."""
+    schemas = found.get("components", {}).get("schemas", {})
+    for operation in _operations(found):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            if content.get("schema", {}).get("additionalProperties") is True:
+                content["schema"] = _opened(content["schema"], schemas)
+
+
+def _opened(schema: Any, schemas: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [_opened(inner, schemas) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        if f"{name}Given" not in schemas:
+            schemas[f"{name}Given"] = {}  # one that contains itself is not opened without end
+            schemas[f"{name}Given"] = _opened(schemas[name], schemas)
+        return schema | {"$ref": f"#/components/schemas/{name}Given"}
+    return {
+        key: _opened(value, schemas) for key, value in schema.items() if (key, value) != ("additionalProperties", False)
+    }
 
 
 def _error(text: str) -> dict[str, Any]:

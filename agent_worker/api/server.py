@@ -61,9 +61,12 @@ class ApiServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def stop(self) -> None:
-        """Finish the requests in flight and end; told again, end at once."""
-        self.force_exit = self.should_exit
+        """Finish the requests in flight and end."""
         self.should_exit = True
+
+    def stop_at_once(self) -> None:
+        """End, whatever is in flight."""
+        self.should_exit = self.force_exit = True
 
 
 def make_server(app: FastAPI) -> ApiServer:

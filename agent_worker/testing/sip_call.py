@@ -112,9 +112,18 @@ class SipCall:
             await self.ended.wait()
 
     async def play(self, pcm: Pcm) -> Playback:
-        """Speak 8 kHz samples and wait until the last has been sent; its moments come back."""
+        """Speak 8 kHz samples and wait until the last has been sent; its moments come back.
+
+        Raises:
+            CallFailed: the call has ended.
+        """
         playback = self.media.play(pcm)
-        await playback.finished
+        ended = asyncio.ensure_future(self.ended.wait())
+        waits: set[asyncio.Future[Any]] = {playback.finished, ended}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not playback.finished.done() or playback.finished.cancelled():
+            raise CallFailed(self.status, "ended while speaking")
         return playback
 
     async def wait_speech(self, timeout: float = 15.0, *, after: float | None = None) -> float:

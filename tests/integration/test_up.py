@@ -16,6 +16,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from agent_worker.stop_signals import SAME_SECONDS
 from agent_worker.testing.processes import ChildProcess, free_port
 from agent_worker.testing.product_process import clean_environment
 
@@ -201,9 +202,20 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, root: Path) -> None
         await up.both_started()
         up.process.send_signal(signal.SIGTERM)
         await up.until(lambda: "worker told" in up.words())
+        await asyncio.sleep(SAME_SECONDS)
         up.process.send_signal(signal.SIGTERM)
         assert await up.process.wait(20) == 1
         assert not any(alive(pid) for _, _, pid in up.said())
+
+
+async def test_two_signals_at_the_same_moment_are_one(tmp_path: Path, root: Path) -> None:
+    """As when a terminal's Ctrl-C and its sender's TERM meet: everything is stopped in order."""
+    async with supervised(tmp_path, root, worker_seconds=0.5) as up:
+        await up.both_started()
+        up.process.send_signal(signal.SIGINT)
+        up.process.send_signal(signal.SIGTERM)
+        assert await up.process.wait(20) == 0
+        assert "worker stopped" in up.words()
 
 
 async def test_a_program_that_does_not_stop_in_time_is_killed(tmp_path: Path, root: Path) -> None:
