@@ -167,10 +167,11 @@ def _room_closer(settings: Settings) -> Callable[[str], Awaitable[object]]:
         logger.warning("LIVEKIT_URL is not set: calls of lost workers are closed here, their rooms are left to LiveKit")
         return _leave_room
     from agent_worker.telephony.client import livekit_client
-    from agent_worker.telephony.rooms import delete_room
+    from agent_worker.telephony.rooms import delete_consultations, delete_room
 
     async def close(room: str) -> None:
         async with livekit_client(settings) as client:
+            await delete_consultations(client, room)
             await delete_room(client, room)
 
     return close

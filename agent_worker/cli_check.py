@@ -21,6 +21,7 @@ from agent_worker.config.resolve import agent_layer, default_layer, resolve
 from agent_worker.control.make import is_remote, make_catalog
 from agent_worker.control.prices import read_prices
 from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.dialling import DialPolicy
 from agent_worker.domain.presets import NO_PRESETS, LayerName, Presets
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import AgentWorkerError, ConfigError, SettingsError
@@ -89,6 +90,7 @@ def run_check() -> CheckOutcome:
     outcome.numbers = _numbers_by_agent(catalog)
     outcome.notes.extend(catalog.notes)
     policy = outcome.try_to(lambda: AddressPolicy.of(settings.egress_allow))
+    outcome.try_to(lambda: DialPolicy.of(settings.dial_allow))
     for found in catalog.files.values():
         if tools is not None:
             outcome.problems.extend(_unknown_tools(found, outcome.tools))

@@ -34,7 +34,7 @@ from agent_worker.providers.registry import preload_modules
 from agent_worker.settings import Settings
 from agent_worker.stop_signals import on_stop_signals
 from agent_worker.telephony.probe import WorkerState, answer_probe, is_probe
-from agent_worker.telephony.rooms import agent_identity, delete_room, is_web
+from agent_worker.telephony.rooms import agent_identity, delete_consultations, delete_room, is_web
 
 logger = logging.getLogger("agent_worker.host")
 
@@ -220,6 +220,7 @@ class WorkerHost:
         """A call has lost its process: have another one tell the caller, and take the room down."""
         room = opened.room_name
         async with self._livekit() as client:
+            await delete_consultations(client, room)
             if not await self._has_caller(client, room):
                 await delete_room(client, room)
                 return
@@ -238,6 +239,7 @@ class WorkerHost:
 
     async def _close_room(self, room: str) -> None:
         async with self._livekit() as client:
+            await delete_consultations(client, room)
             await delete_room(client, room)
 
     def _livekit(self) -> api.LiveKitAPI:

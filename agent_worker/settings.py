@@ -135,6 +135,11 @@ class Settings(BaseSettings):
         "",
         description="Hosts and networks of your own that agents' URLs may reach, with commas; http is allowed there.",
     )
+    dial_allow: str = Field(
+        "",
+        description="Whom calls may be transferred to, with commas: ISO countries, E.164 numbers, SIP hosts; "
+        "default: any number but emergency and premium ones, no SIP address.",
+    )
     sip_address: str = Field(
         "", description="host:port of the SIP bridge, for `doctor`; default: LIVEKIT_URL's host, port 5060."
     )

@@ -26,6 +26,7 @@ from agent_worker.config.catalog_cache import CachedCatalog
 from agent_worker.config.presets_file import read_presets
 from agent_worker.control.make import check_control, make_catalog, make_control
 from agent_worker.domain.call import CallRefusal, DisconnectionReason
+from agent_worker.domain.dialling import DialPolicy
 from agent_worker.domain.presets import Presets
 from agent_worker.errors import CallError, place_of
 from agent_worker.host import RESCUE_KEY, WorkerHost
@@ -125,6 +126,7 @@ def run_worker(configuration: Settings, *, dev: bool) -> int:
     configuration.require_livekit()
     configure_logging(configuration, text=dev)
     check_control(configuration)
+    _ = DialPolicy.of(configuration.dial_allow)  # at once: a mistake in it is found before a call
     catalog = make_catalog(configuration)
     presets = read_presets(configuration.presets_file)
     if catalog.files is not None:

@@ -12,22 +12,18 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import AfterValidator, ConfigDict, Field
 
-from agent_worker.api.audit import audit
-from agent_worker.api.auth import Principal
 from agent_worker.api.backend import Backend
 from agent_worker.api.errors import ApiError
-from agent_worker.api.known_calls import CallId, Operator, the_call
+from agent_worker.api.known_calls import CallId, Operator
+from agent_worker.api.live import ask_live, live_row, not_live, noted_call, require_livekit, unavailable
 from agent_worker.api.shapes import CamelShape, Moment, RequestShape, SnakeShape, errors
-from agent_worker.domain.call import CallStatus, utc_now
+from agent_worker.domain.call import utc_now
 from agent_worker.domain.command import END, MAX_MESSAGE_CHARS, MESSAGE, CommandAnswer, MessageMode, message_parts
-from agent_worker.errors import TelephonyError
 from agent_worker.store.columns import wire_time
 
 logger = logging.getLogger("agent_worker.api")
 
 Record = dict[str, Any]
-
-NO_LIVEKIT = "This control plane does not know LiveKit: set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET for it."
 
 
 class EndedCall(SnakeShape):
@@ -107,10 +103,10 @@ def call_actions_routes(backend: Backend) -> APIRouter:
     @router.post("/end", responses=live_only, response_model_exclude_none=True)
     async def end_call(call_id: CallId, principal: Operator) -> EndedCall:
         """End a call at once: nothing more is said, and every leg is hung up."""
-        row = await _noted(backend, principal, call_id, "call.end")
+        row = await noted_call(backend, principal, call_id, "call.end")
         if row["ended_at"] is not None:
             return EndedCall(status="already_ended", ended_at=wire_time(row["ended_at"]))
-        _require_livekit(backend)
+        require_livekit(backend)
         await _end(backend, row)
         return EndedCall(status="ending")
 
@@ -119,19 +115,19 @@ def call_actions_routes(backend: Backend) -> APIRouter:
         """Have the agent know something, and speak about it at once or not; 409 where nobody can be spoken to."""
         message_id = f"msg_{uuid.uuid4().hex}"
         detail = {"message_id": message_id, "mode": body.mode}
-        row = _live(await _noted(backend, principal, call_id, "call.message", detail))
-        _require_livekit(backend)
+        row = live_row(await noted_call(backend, principal, call_id, "call.message", detail))
+        require_livekit(backend)
         for part in message_parts(message_id, body.mode, body.text):
             answer = await _ask(backend, row, MESSAGE, part.model_dump_json())
             if answer.answer in ("over", "ringing"):
-                raise _not_live(answer.answer)
+                raise not_live(answer.answer)
         return SentMessage(message_id=message_id)
 
     @router.post("/web-join", responses=live_only)
     async def join_from_web(call_id: CallId, principal: Operator, body: WebJoinRequest | None = None) -> WebJoin:
         """Return a token that joins the call's room for five minutes: it may speak and listen there, nothing else."""
-        row = _live(await _noted(backend, principal, call_id, "call.web_join"))
-        _require_livekit(backend)
+        row = live_row(await noted_call(backend, principal, call_id, "call.web_join"))
+        require_livekit(backend)
         from agent_worker.telephony.tokens import join_token
 
         settings = backend.settings
@@ -145,42 +141,6 @@ def call_actions_routes(backend: Backend) -> APIRouter:
         )
 
     return router
-
-
-async def _noted(
-    backend: Backend, principal: Principal, call_id: str, action: str, detail: Record | None = None
-) -> Record:
-    """Return the call's row; what is about to be done to it is noted where it is live."""
-    async with backend.control.reading() as connection:
-        row = await the_call(connection, backend, principal, call_id)
-    if row["ended_at"] is None:
-        async with backend.control.writing() as connection:
-            await audit(connection, backend, principal, action, f"calls/{call_id}", detail)
-    return row
-
-
-def _live(row: Record) -> Record:
-    """Return the row of a call whose parties hear each other.
-
-    Raises:
-        ApiError: it is over, or still ringing.
-    """
-    if row["ended_at"] is not None or not row["room_name"]:
-        raise _not_live("over")
-    if row["status"] != CallStatus.ACTIVE:
-        raise _not_live("ringing")
-    return row
-
-
-def _not_live(why: str) -> ApiError:
-    sentence = "The call is still ringing: nobody can be spoken to yet." if why == "ringing" else "The call is over."
-    return ApiError(409, "CALL_NOT_LIVE", sentence, retryable=why == "ringing")
-
-
-def _require_livekit(backend: Backend) -> None:
-    settings = backend.settings
-    if not (settings.livekit_url and settings.livekit_api_key and settings.livekit_api_secret.get_secret_value()):
-        raise ApiError(501, "NOT_AVAILABLE", NO_LIVEKIT, retryable=False)
 
 
 async def _end(backend: Backend, row: Record) -> None:
@@ -197,22 +157,12 @@ async def _end(backend: Backend, row: Record) -> None:
     logger.warning("call does not answer, its room is deleted", extra={"call_id": row["id"]})
     async with livekit_client(backend.settings) as client:
         if not row["room_name"] or not await delete_room(client, row["room_name"]):
-            raise _unavailable("CALL_NOT_REACHED", "The call could not be ended; try again.")
+            raise unavailable("CALL_NOT_REACHED", "The call could not be ended; try again.")
 
 
 async def _ask(backend: Backend, row: Record, method: str, payload: str) -> CommandAnswer:
-    from agent_worker.telephony.rpc import ask_call
-
-    if not row["room_name"] or not row["job_id"]:
-        raise _unavailable("CALL_NOT_REACHED", "It is not known yet where this call is; try again.")
+    answer = await ask_live(backend, row, method, payload)
     try:
-        answer = await ask_call(backend.settings, row["room_name"], row["job_id"], method, payload)
         return CommandAnswer.model_validate_json(answer)
-    except TelephonyError as error:
-        raise _unavailable(error.code.upper(), str(error)) from error
     except ValueError as error:
-        raise _unavailable("CALL_NOT_REACHED", "The call gives an answer nobody here understands.") from error
-
-
-def _unavailable(code: str, sentence: str) -> ApiError:
-    return ApiError(503, code, sentence, retryable=True, headers={"retry-after": "1"})
+        raise unavailable("CALL_NOT_REACHED", "The call gives an answer nobody here understands.") from error

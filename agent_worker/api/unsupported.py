@@ -1,6 +1,6 @@
 """What clients of the contract may ask for and this deployment does not do: a clear 501 instead of a puzzling 404.
 
-`NOT_AVAILABLE` is said of calling out and of transfers, which a phone agent of one's own does have, only not yet;
+`NOT_AVAILABLE` is said of calling out, which a phone agent of one's own does, only not yet;
 `NOT_SUPPORTED` of what a hosted platform sells, always with what to do instead.
 """
 
@@ -36,7 +36,6 @@ OPERATORS = "People's phones in a browser are not controlled here: transfer the 
 TURNS = "Transcripts are not written from outside: the worker that has the call writes its lines as they are spoken."
 PROVIDERS = "`python -m agent_worker check` lists the providers that are configured, and GET /v1/voices their voices."
 DIAL = "Calling out is not available in this version: callers can ring the agent, it cannot ring them."
-TRANSFER = "Transfers are not available in this version: the call stays with the agent, which can take a message."
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,6 @@ class Absent:
 
 
 _DIAL_BODY = {"to": "+12015551234", "agentId": "front-desk"}
-_WARM_BODY = {"destinations": [{"to": "+12015551234", "label": "Front desk"}], "ringingTimeout": 25}
-_TRANSFERS = "/calls/{call_id}/transfers"
 
 
 def _later(path: str, name: str, sentence: str, tag: str, example: dict[str, Any]) -> Absent:
@@ -70,10 +67,6 @@ def _later(path: str, name: str, sentence: str, tag: str, example: dict[str, Any
 ABSENT = (
     _later("/sessions/phone", "dial", DIAL, "sessions", _DIAL_BODY),
     _later("/sessions", "create_session", BROWSER, "sessions", {"agentId": "front-desk"}),
-    _later(f"{_TRANSFERS}/blind", "transfer_blind", TRANSFER, "calls", {"to": "+12015551234"}),
-    _later(f"{_TRANSFERS}/warm", "transfer_warm", TRANSFER, "calls", _WARM_BODY),
-    _later(f"{_TRANSFERS}/{{transfer_id}}/complete", "complete_transfer", TRANSFER, "calls", {"summary": "Invoice 7."}),
-    _later(f"{_TRANSFERS}/{{transfer_id}}/cancel", "cancel_transfer", TRANSFER, "calls", {"tryNext": True}),
     Absent(("POST",), "/sessions/{session_id}/turns", "write_turns", TURNS, example={"turns": []}),
     Absent(("GET",), "/sessions/{session_id}/sidebands/{provider}", "open_sideband", SPEECH),
     Absent(("POST",), "/phone-numbers", "buy_phone_number", NUMBERS, example={"e164": "+12015550199"}),

@@ -18,6 +18,7 @@ from agent_worker.api.reports import reports_routes
 from agent_worker.api.sessions import sessions_routes
 from agent_worker.api.stream import stream_routes
 from agent_worker.api.tools import tools_routes
+from agent_worker.api.transfers import transfers_routes
 from agent_worker.api.unsupported import unsupported_routes
 from agent_worker.api.usage import usage_routes
 from agent_worker.api.voices import voices_routes
@@ -37,6 +38,7 @@ def v1_routes(backend: Backend) -> APIRouter:
         call_lists_routes,
         calls_routes,
         call_actions_routes,
+        transfers_routes,
         sessions_routes,
         usage_routes,
         recordings_routes,

@@ -11,6 +11,8 @@ from livekit.agents.llm import ChatContext
 from pydantic import ValidationError
 
 from agent_worker.call.live_call import Ending, LiveCall
+from agent_worker.call.transfer.commands import transfer_commands
+from agent_worker.call.transfer.transfers import Transfers
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.command import END, MESSAGE, Answer, Assembly, CommandAnswer, MessagePart
 
@@ -28,7 +30,8 @@ NOTE = (
 def take_commands(call: LiveCall) -> None:
     """Answer commands from now on."""
     commands = _Commands(call)
-    call.line.take_commands({END: commands.end, MESSAGE: commands.message})
+    transfers = transfer_commands(call.transfers) if isinstance(call.transfers, Transfers) else {}
+    call.line.take_commands({END: commands.end, MESSAGE: commands.message, **transfers})
 
 
 class _Commands:

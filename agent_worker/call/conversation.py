@@ -66,6 +66,8 @@ async def _limit(call: LiveCall) -> None:
 
 async def _follow_line(call: LiveCall) -> None:
     closed = await asyncio.shield(call.line.closed)
+    if call.transfers is not None:
+        call.finish(await call.transfers.ending_of(closed))
     call.finish(Ending(closed.reason, closed.failure_cause, closed.sip_status_code, closed.sip_status))
 
 

@@ -29,6 +29,9 @@ LINE_SAMPLE_RATE = 16_000
 MAX_QUEUED_FRAMES = 500
 """Caller frames held for a session that does not read (10 s of 20 ms frames); then the oldest are dropped."""
 
+DIGITS = "0123456789*#ABCD"
+"""Keys of a telephone; the place of each is its code (RFC 4733)."""
+
 AudioTap = Callable[[rtc.AudioFrame, float], None]
 """Called with each frame and the monotonic time (s) at which it is heard on the line."""
 
@@ -49,6 +52,16 @@ class LineClosed:
     failure_cause: str | None = None
     sip_status_code: int | None = None
     sip_status: str | None = None
+
+
+MOST_WAITING_SECONDS = 0.06
+"""Audio passed on that may wait to be sent; more would only be delay, for as long as the call lasts."""
+
+
+async def pass_on_in_time(source: rtc.AudioSource, frame: rtc.AudioFrame) -> None:
+    """Capture a frame unless so much waits already that it would be late."""
+    if source.queued_duration <= MOST_WAITING_SECONDS:
+        await source.capture_frame(frame)
 
 
 class LineAudioInput(io.AudioInput):
@@ -90,31 +103,98 @@ class LineAudioInput(io.AudioInput):
         self._frames.clear()
 
 
-class Line(ABC):
+class Leg(ABC):
+    """One person on a phone, and our voice towards them.
+
+    Attributes:
+        room_name: the room the leg is in.
+        audio_input: the person, for a session.
+        playout: a session's voice on its way to the person.
+        closed: done once the leg is down, whoever hung up.
+    """
+
+    room_name: str
+
+    def __init__(self) -> None:
+        self.audio_input = LineAudioInput()
+        self.playout = Playout(LINE_SAMPLE_RATE, self._send, self._discard)
+        self.closed: asyncio.Future[LineClosed] = asyncio.get_running_loop().create_future()
+        self._caller_taps: list[AudioTap] = []
+        self._digit_taps: list[Callable[[str], None]] = []
+
+    @abstractmethod
+    async def hang_up(self) -> None:
+        """Take every leg of the room down; returns when that is done or can no longer be done. Idempotent."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of what the leg holds on this side."""
+
+    @abstractmethod
+    async def _send(self, frame: rtc.AudioFrame) -> None:
+        """Put one frame of our voice on the leg."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Forget frames that were sent but not heard yet."""
+
+    async def pass_on(self, frame: rtc.AudioFrame) -> None:
+        """Put a frame that comes in real time on the leg, past the playout; it may be dropped rather than be late."""
+        await self._send(frame)
+
+    def tap_caller(self, tap: AudioTap) -> None:
+        """Have every frame of the person's voice handed to `tap`, also while no session listens."""
+        self._caller_taps.append(tap)
+
+    @abstractmethod
+    async def send_digit(self, digit: str) -> None:
+        """Press a key towards the person."""
+
+    def tap_digits(self, tap: Callable[[str], None]) -> None:
+        """Have every key the person presses handed to `tap`."""
+        self._digit_taps.append(tap)
+
+    def untap_digits(self, tap: Callable[[str], None]) -> None:
+        """Hand `tap` no more keys."""
+        self._digit_taps.remove(tap)
+
+    def _pressed(self, digit: str) -> None:
+        for tap in tuple(self._digit_taps):
+            tap(digit)
+
+    def untap_caller(self, tap: AudioTap) -> None:
+        """Hand `tap` no more frames."""
+        self._caller_taps.remove(tap)
+
+    def _hear(self, frame: rtc.AudioFrame) -> None:
+        now = time.monotonic()
+        for tap in tuple(self._caller_taps):
+            tap(frame, now)
+        self.audio_input.push(frame)
+
+    def _close(self, closed: LineClosed) -> None:
+        if not self.closed.done():
+            self.closed.set_result(closed)
+        self.audio_input.close()
+
+
+class Line(Leg):
     """The caller's side of one call.
 
     Attributes:
         call_id: the call's id, a UUID.
-        room_name: the room the call is in.
-        audio_input: the caller, for the session.
-        playout: the agent's voice on its way to the caller.
-        closed: done once the line is down, whoever hung up.
         picked_up: whether the caller can hear us.
         job_id: LiveKit's job this is, where it is one; by it the call is found in its room.
         commands: what is answered to those who command calls, by name.
     """
 
-    room_name: str
     job_id: str | None = None
 
     def __init__(self, call_id: str) -> None:
+        super().__init__()
         self.call_id = call_id
-        self.audio_input = LineAudioInput()
-        self.playout = Playout(LINE_SAMPLE_RATE, self._send, self._discard)
-        self.closed: asyncio.Future[LineClosed] = asyncio.get_running_loop().create_future()
         self.picked_up = False
         self.commands: Mapping[str, Command] = {}
-        self._caller_taps: list[AudioTap] = []
 
     @abstractmethod
     async def ring(self) -> CallOffer:
@@ -131,22 +211,6 @@ class Line(ABC):
         Raises:
             CallError: the caller was gone before.
         """
-
-    @abstractmethod
-    async def hang_up(self) -> None:
-        """Take every leg down; returns when that is done or can no longer be done. Idempotent."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Let go of what the line holds on this side."""
-
-    @abstractmethod
-    async def _send(self, frame: rtc.AudioFrame) -> None:
-        """Put one frame of the agent's voice on the line."""
-
-    @abstractmethod
-    def _discard(self) -> None:
-        """Forget frames that were sent but not heard yet."""
 
     async def unless_closed(self, work: Awaitable[T]) -> T:
         """Wait for something while it rings.
@@ -172,18 +236,3 @@ class Line(ABC):
     def take_commands(self, commands: Mapping[str, Command]) -> None:
         """Answer commands from now on."""
         self.commands = commands
-
-    def tap_caller(self, tap: AudioTap) -> None:
-        """Have every frame of the caller's voice handed to `tap`, also while the session does not listen."""
-        self._caller_taps.append(tap)
-
-    def _hear(self, frame: rtc.AudioFrame) -> None:
-        now = time.monotonic()
-        for tap in self._caller_taps:
-            tap(frame, now)
-        self.audio_input.push(frame)
-
-    def _close(self, closed: LineClosed) -> None:
-        if not self.closed.done():
-            self.closed.set_result(closed)
-        self.audio_input.close()

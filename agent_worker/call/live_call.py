@@ -8,14 +8,14 @@ import logging
 from collections.abc import Coroutine
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from livekit import rtc
 from livekit.agents import AgentSession
 
 from agent_worker.call.idle import IdleLadder
 from agent_worker.call.journal import Journal
-from agent_worker.call.line import Line
+from agent_worker.call.line import Line, LineClosed
 from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.call.recording import Recording
 from agent_worker.call.speech_cache import SpeechCache, bundled, chunks
@@ -25,6 +25,7 @@ from agent_worker.call.watchdog import Provider, Watchdog
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import CallOffer, CallPlan, DisconnectionReason
 from agent_worker.domain.fact import DataCollected, UsageCounted
+from agent_worker.domain.transfer import TransferPlan
 from agent_worker.providers.registry import Stack
 
 logger = logging.getLogger("agent_worker.call")
@@ -60,6 +61,31 @@ class Ending:
     ended_by: str | None = None
 
 
+class Transferring(Protocol):
+    """What puts the caller through, as far as the call is concerned."""
+
+    def begin(self, plan: TransferPlan) -> object:
+        """Begin, and return.
+
+        Raises:
+            TransferRefused: it cannot begin.
+        """
+
+    async def ending_of(self, closed: LineClosed) -> Ending:
+        """Return why the call is over, now that the caller's leg is down."""
+
+    async def aclose(self) -> None:
+        """Take down every leg but the caller's."""
+
+
+class TransferRefused(Exception):
+    """A transfer that cannot begin: `code` for machines, the text for people and for the model."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @dataclass
 class LiveCall:
     """One call from the moment its agent is known; `toolbox.base.CallControl` is its face towards tools.
@@ -82,6 +108,7 @@ class LiveCall:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     structured_data: dict[str, Any] = field(default_factory=dict)
     phone_agent: PhoneAgent | None = None
+    transfers: Transferring | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _ending: bool = False
     _announcing: int = 0
@@ -139,6 +166,17 @@ class LiveCall:
     def record_event(self, event_type: str, **payload: Any) -> None:
         """Write a row into the call's event list."""
         self.journal.event(event_type, payload=payload)
+
+    def transfer(self, plan: TransferPlan) -> str | None:
+        """Begin to put the caller through; returns None, or why it cannot be done."""
+        if self.transfers is None:
+            self.record_event("transfer.unavailable", destination=plan.destinations[0].label, simulated=False)
+            return "This line is not connected: nobody was called. Tell the caller so, and offer to take a message."
+        try:
+            self.transfers.begin(plan)
+        except TransferRefused as refused:
+            return f"{refused} Tell the caller."
+        return None
 
     def count_usage(self) -> None:
         """Write down what the providers have done so far, so that a killed process costs no bill."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from livekit import api, rtc
 from livekit.agents import AutoSubscribe, JobContext
 
-from agent_worker.call.line import LINE_SAMPLE_RATE, Command, Line, LineClosed
+from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, Command, Line, LineClosed, pass_on_in_time
 from agent_worker.call.offer import given_call_id, read_job_metadata, read_offer
 from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, DisconnectionReason, new_call_id
@@ -68,6 +68,7 @@ class RoomLine(Line):
         self._room.on("participant_attributes_changed", self._on_attributes)
         self._room.on("track_published", self._on_track_published)
         self._room.on("track_subscribed", self._on_track_subscribed)
+        self._room.on("sip_dtmf_received", self._on_digit)
         self._room.on("disconnected", self._on_room_gone)
 
     @property
@@ -168,6 +169,18 @@ class RoomLine(Line):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listening
         await self._source.aclose()
+
+    async def pass_on(self, frame: rtc.AudioFrame) -> None:
+        """Put a frame on the line, or drop it where it would be late."""
+        await pass_on_in_time(self._source, frame)
+
+    async def send_digit(self, digit: str) -> None:
+        """Press a key towards the caller."""
+        await self._room.local_participant.publish_dtmf(code=DIGITS.index(digit), digit=digit)
+
+    def _on_digit(self, event: rtc.SipDTMF) -> None:
+        if event.participant is None or (self._caller and event.participant.identity == self._caller.identity):
+            self._pressed(event.digit)
 
     async def _send(self, frame: rtc.AudioFrame) -> None:
         await self._source.capture_frame(frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from livekit.agents import AgentSession, APIConnectOptions, TurnHandlingOptions, inference
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
-from agent_worker.call.line import Line
+from agent_worker.call.line import Leg
 from agent_worker.call.speech_normalization import changes_speech
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.turns import TurnHandling
@@ -24,7 +24,7 @@ MAX_TOOL_STEPS = 4
 NEVER = 10**6
 
 
-def build_session(agent: AgentConfig, stack: Stack, line: Line) -> AgentSession[None]:
+def build_session(agent: AgentConfig, stack: Stack, line: Leg) -> AgentSession[None]:
     """Return a session wired to the line, not started yet."""
     session: AgentSession[None] = AgentSession(
         stt=stack.stt,

@@ -16,6 +16,7 @@ from agent_worker.call.recording import Recording
 from agent_worker.call.services import CallServices
 from agent_worker.call.session import build_session
 from agent_worker.call.transcript import TranscriptWriter
+from agent_worker.call.transfer.make import make_transfers
 from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import (
     CallOffer,
@@ -175,6 +176,7 @@ def _build(line: Line, journal: Journal, offer: CallOffer, plan: CallPlan, servi
         stack=stack,
         wording=plan.agent.speech_normalization,
     )
+    call.transfers = make_transfers(call, services)
     return call
 
 

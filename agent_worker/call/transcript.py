@@ -17,7 +17,7 @@ from livekit.agents.llm import ChatMessage
 
 from agent_worker.call.journal import Journal
 from agent_worker.call.playout import Playout
-from agent_worker.domain.fact import LatencyStatus, TranscriptSpoken
+from agent_worker.domain.fact import LatencyStatus, TranscriptSource, TranscriptSpoken
 from agent_worker.providers.registry import Stack
 
 MOST_TOOL_CALLS = 20
@@ -88,6 +88,23 @@ class TranscriptWriter:
 
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
         self._tool_calls += [{"name": call.name, "args": _arguments(call.arguments)} for call in event.function_calls]
+
+    def overheard(
+        self, source: TranscriptSource, text: str, started: datetime, ended: datetime, about: dict[str, Any]
+    ) -> None:
+        """Write what somebody said while the agent was not part of the conversation."""
+        label = self._stack.stt_label
+        self._journal.write(
+            TranscriptSpoken,
+            index=self._take(),
+            source=source,
+            text=text,
+            started_at=started,
+            ended_at=ended,
+            provider=label.provider,
+            model=label.model,
+            metadata=about,
+        )
 
     def _take(self) -> int:
         self._next += 1

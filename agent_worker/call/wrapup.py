@@ -36,6 +36,9 @@ async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False)
     async with _at_most(HANG_UP_SECONDS, "hang_up"):
         await call.line.hang_up()
     call.watchdog.stop()
+    if call.transfers is not None:
+        async with _at_most(HANG_UP_SECONDS, "transfer"):
+            await call.transfers.aclose()
     await call.stop_tasks()
     if not session_lost:
         async with _at_most(SESSION_CLOSE_SECONDS, "session_close"):

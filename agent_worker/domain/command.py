@@ -19,11 +19,13 @@ MessageMode = Literal["respond", "context"]
 Answer = Literal["done", "over", "ringing", "invalid"]
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
+    """What goes between the control plane and a live call; keys it does not know are left out."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class MessagePart(_Wire):
+class MessagePart(Wire):
     """A part of a message to the agent; most messages have one."""
 
     message_id: str = Field(min_length=1, max_length=64)
@@ -33,7 +35,7 @@ class MessagePart(_Wire):
     text: str = Field(max_length=MAX_MESSAGE_CHARS)
 
 
-class CommandAnswer(_Wire):
+class CommandAnswer(Wire):
     """What the call says: `done`, or why not: it is `over`, still `ringing`, or what was said was `invalid`."""
 
     answer: Answer

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from agent_worker.domain.call import CallStatus, Direction, DisconnectionReason
+from agent_worker.domain.transfer import TransferKind, TransferStatus
 
 EventProvider = Literal["livekit", "speko", "telnyx"]
 TranscriptSource = Literal["user", "agent", "system"]
@@ -150,6 +151,27 @@ class RecordingChanged(_Fact):
     detail: str | None = None
 
 
+class TransferChanged(_Fact):
+    """Where one attempt to put the caller through stands; a later fact of the same attempt replaces it."""
+
+    kind: Literal["transfer"] = "transfer"
+    transfer_id: str
+    transfer_kind: TransferKind
+    status: TransferStatus
+    transfer_to: str
+    from_room_name: str | None = None
+    consultation_room_name: str | None = None
+    caller_participant_identity: str | None = None
+    recipient_participant_identity: str | None = None
+    outbound_trunk_id: str | None = None
+    screening_prompt: str | None = None
+    summary: str | None = None
+    failure_cause: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime
+    completed_at: datetime | None = None
+
+
 class DataCollected(_Fact):
     """All the agent's tools have collected so far; it reaches the report with the call's end, whoever writes that."""
 
@@ -180,6 +202,7 @@ Fact = Annotated[
     | TranscriptSpoken
     | UsageCounted
     | RecordingChanged
+    | TransferChanged
     | DataCollected
     | CallEnded,
     Field(discriminator="kind"),

@@ -75,6 +75,9 @@ class DeskLine(Line):
         self._sound.stop()
         await self.playout.aclose()
 
+    async def send_digit(self, digit: str) -> None:
+        """Nothing to do: a desk has no keys."""
+
     async def _send(self, frame: rtc.AudioFrame) -> None:
         with self._guard:
             self._speaker.append(bytes(frame.data))

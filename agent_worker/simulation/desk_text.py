@@ -16,11 +16,13 @@ from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import DisconnectionReason, new_call_id
 from agent_worker.domain.presets import NO_PRESETS, Presets
+from agent_worker.domain.transfer import TransferPlan
 from agent_worker.providers.registry import build_llm
 from agent_worker.toolbox.binding import bind_all
 from agent_worker.toolbox.loaded_tool import LoadedTool
 
 NEVER = 10**6
+NOBODY_THERE = "This is a desk, not a telephone: nobody was called. Tell the caller so, and offer to take a message."
 
 
 class TextDesk:
@@ -86,6 +88,11 @@ class TextDesk:
         """Show what a tool notes."""
         details = " ".join(f"{key}={value}" for key, value in payload.items())
         self._console.print(f"       {event_type} {details}", style="dim", highlight=False, markup=False)
+
+    def transfer(self, plan: TransferPlan) -> str | None:
+        """Say that there is nobody to be put through to at a desk."""
+        self.record_event("transfer.unavailable", destination=plan.destinations[0].label, simulated=False)
+        return NOBODY_THERE
 
     async def _answer(self, session: AgentSession[None], line: str) -> None:
         result: RunResult[None] = session.run(user_input=line)

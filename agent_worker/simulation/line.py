@@ -131,6 +131,9 @@ class SimulatedLine(Line):
         else:
             self._close(LineClosed(DisconnectionReason.CANCELLED, "cancelled", 487, "Request Terminated"))
 
+    async def send_digit(self, digit: str) -> None:
+        """Nothing to do: a simulated caller does not listen to keys."""
+
     async def _send(self, frame: rtc.AudioFrame) -> None:
         """Nothing to do: the caller's ear is on the playout, which says when each frame is heard."""
 

@@ -21,6 +21,7 @@ from agent_worker.domain.fact import (
     Fact,
     RecordingChanged,
     TranscriptSpoken,
+    TransferChanged,
     UsageCounted,
     UsageLine,
 )
@@ -99,6 +100,7 @@ async def _apply_to_call(
     if await insert_or_replace(connection, tables.recordings, _recording_rows(facts), newer_by="sequence"):
         written += 1
         applied.recordings.add(call_id)
+    written += await insert_or_replace(connection, tables.transfers, _transfer_rows(facts, row), newer_by="sequence")
     if not is_purged:
         applied.events += [fact for fact in facts if isinstance(fact, EventOccurred) and fact.id in new_events]
     if changes or written or new_events:
@@ -209,6 +211,23 @@ def _recording_rows(facts: list[Fact]) -> list[dict[str, Any]]:
             "sequence": sequence_of(fact),
         }
         for fact in changed[-1:]
+    ]
+
+
+def _transfer_rows(facts: list[Fact], row: dict[str, Any]) -> list[dict[str, Any]]:
+    latest = {fact.transfer_id: fact for fact in facts if isinstance(fact, TransferChanged)}
+    return [
+        {
+            **fact.model_dump(mode="json", exclude={"id", "at", "kind", "transfer_id", "transfer_kind"}),
+            "id": fact.transfer_id,
+            "kind": fact.transfer_kind.value,
+            "organization_id": row["organization_id"],
+            "created_at": fact.created_at,
+            "updated_at": fact.at,
+            "completed_at": fact.completed_at,
+            "sequence": sequence_of(fact),
+        }
+        for fact in latest.values()
     ]
 
 

@@ -116,7 +116,7 @@ async def call_transfers(connection: AsyncConnection, call_id: str) -> list[Reco
     query = select(transfers).where(transfers.c.call_id == call_id).order_by(transfers.c.created_at, transfers.c.id)
     found = []
     for row in await _all(connection, query):
-        transfer = {name: value for name, value in row.items() if name != "call_id"}
+        transfer = {name: value for name, value in row.items() if name not in ("call_id", "sequence")}
         for name in ("created_at", "updated_at", "completed_at"):
             transfer[name] = wire_time(row[name])
         found.append({**transfer, "session_id": call_id})

@@ -196,6 +196,7 @@ transfers = Table(
     moment("created_at", null=False),
     moment("updated_at", null=False),
     moment("completed_at"),
+    Column("sequence", Integer, nullable=False, default=-1, server_default="-1"),
     Index(None, "call_id", "created_at"),
 )
 

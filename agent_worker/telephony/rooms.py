@@ -27,6 +27,22 @@ def is_web(identity: str) -> bool:
     return identity.startswith(WEB_IDENTITY_PREFIX)
 
 
+CONSULTATION = "-consult-"
+"""Between a caller's room and the number of an attempt, in the name of a consultation room."""
+
+
+async def delete_consultations(client: api.LiveKitAPI, room_name: str) -> None:
+    """Delete the rooms in which people were asked to take a call whose process is gone: nobody else would."""
+    try:
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            listing = await client.room.list_rooms(api.ListRoomsRequest())
+    except (api.TwirpError, TimeoutError, aiohttp.ClientError) as error:
+        logger.warning("rooms not listed", extra={"error": type(error).__name__})
+        return
+    beside = [room.name for room in listing.rooms if room.name.startswith(f"{room_name}{CONSULTATION}")]
+    await asyncio.gather(*(delete_room(client, name) for name in beside))
+
+
 async def delete_room(client: api.LiveKitAPI, room_name: str) -> bool:
     """Delete the room, which hangs up every leg in it; retried for up to about 9 s.
 

@@ -1,4 +1,4 @@
-"""Tokens with which a browser joins a live call's room."""
+"""Tokens that open one room: to a browser that joins a live call, and to ourselves beside one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from agent_worker.settings import Settings
 from agent_worker.telephony.rooms import WEB_IDENTITY_PREFIX
 
 JOIN_TTL = timedelta(minutes=5)
+AGENT_TTL = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,11 @@ def join_token(settings: Settings, room: str, display_name: str | None, now: dat
     token = api.AccessToken(settings.livekit_api_key, secret).with_identity(identity).with_grants(grants)
     token = token.with_name(display_name or "Operator").with_ttl(JOIN_TTL)
     return JoinToken(token.to_jwt(), identity, now + JOIN_TTL)
+
+
+def agent_token(settings: Settings, room: str, identity: str) -> str:
+    """Return a token with which a call's process joins a second room as an agent."""
+    secret = settings.livekit_api_secret.get_secret_value()
+    grants = api.VideoGrants(room_join=True, room=room)
+    token = api.AccessToken(settings.livekit_api_key, secret).with_identity(identity).with_grants(grants)
+    return token.with_kind("agent").with_ttl(AGENT_TTL).to_jwt()

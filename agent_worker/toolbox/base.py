@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from agent_worker.domain.call import DisconnectionReason
+from agent_worker.domain.transfer import TransferPlan
 
 
 class ToolsCall(Protocol):
@@ -39,6 +40,13 @@ class ToolsCall(Protocol):
     def record_event(self, event_type: str, **payload: Any) -> None:
         """Write a row into the call's event list."""
 
+    def transfer(self, plan: TransferPlan) -> str | None:
+        """Begin to put the caller through, and return; what comes of it is told to the conversation.
+
+        Returns:
+            None where it has begun, else why it cannot, for the model.
+        """
+
 
 class CallControl(ToolsCall, Protocol):
     """The live call, as one tool sees it."""
@@ -46,6 +54,10 @@ class CallControl(ToolsCall, Protocol):
     @property
     def config(self) -> dict[str, Any]:
         """What the agent's file says under this tool's `config`."""
+
+
+class ToolRefused(Exception):
+    """Raised by a tool that does not do what it is asked; the model is told this, and answers, `ends_turn` or not."""
 
 
 @dataclass(frozen=True)

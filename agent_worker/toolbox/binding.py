@@ -12,8 +12,9 @@ from livekit.agents.llm import RawFunctionTool, ToolError, ToolResult, function_
 
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.tool_ref import ToolRef
+from agent_worker.domain.transfer import TransferPlan
 from agent_worker.errors import place_of
-from agent_worker.toolbox.base import CallControl, ToolsCall
+from agent_worker.toolbox.base import CallControl, ToolRefused, ToolsCall
 from agent_worker.toolbox.loaded_tool import LoadedTool
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,9 @@ class _ToolsView:
     def record_event(self, event_type: str, **payload: Any) -> None:
         self._control.record_event(event_type, **payload)
 
+    def transfer(self, plan: TransferPlan) -> str | None:
+        return self._control.transfer(plan)
+
 
 async def _run(tool: LoadedTool, control: CallControl, raw: Mapping[str, object]) -> str:
     if control.ended.is_set():
@@ -141,6 +145,8 @@ async def _guarded(tool: LoadedTool, control: CallControl, arguments: Mapping[st
         result: object = await tool.function(control, **arguments)
     except ToolError as error:
         return _Refused("refused", error.message)
+    except ToolRefused as error:
+        return _Refused("refused", str(error))
     except Exception as error:  # noqa: BLE001 - a tool is the operator's code; the conversation outlives it
         logger.error(
             "tool failed",

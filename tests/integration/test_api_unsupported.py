@@ -13,8 +13,6 @@ from spekoai import AsyncSpeko, Speko, SpekoApiError
 
 from tests.integration.api_server import ApiServer, seeded_server
 
-CALL = "0b1e7c1e-52a4-4f8c-9d37-6c1f6f0d5a11"
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
@@ -37,10 +35,6 @@ def document(server: ApiServer) -> dict[str, Any]:
 
 NOT_AVAILABLE: dict[str, Callable[[Speko], Any]] = {
     "dial": lambda speko: speko.voice.dial({"to": "+12015551234", "agentId": "front-desk"}),
-    "blind": lambda speko: speko.calls.blind_transfer(CALL, {"to": "+12015551234"}),
-    "warm": lambda speko: speko.calls.warm_transfer(CALL, {"to": "+12015551234"}),
-    "complete": lambda speko: speko.calls.complete_warm_transfer(CALL, "tr_1"),
-    "cancel": lambda speko: speko.calls.cancel_warm_transfer(CALL, "tr_1"),
 }
 
 NOT_SUPPORTED: dict[str, tuple[Callable[[Speko], Any], str]] = {
@@ -65,7 +59,7 @@ NOT_SUPPORTED: dict[str, tuple[Callable[[Speko], Any], str]] = {
 
 @pytest.mark.parametrize("name", NOT_AVAILABLE)
 def test_what_comes_later_is_not_available(speko: Speko, name: str) -> None:
-    """Calling out and transfers are known routes that say they are not there yet."""
+    """Calling out is a known route that says it is not there yet."""
     with pytest.raises(SpekoApiError) as met:
         NOT_AVAILABLE[name](speko)
     assert (met.value.status, met.value.code) == (501, "NOT_AVAILABLE")

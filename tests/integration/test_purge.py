@@ -17,7 +17,8 @@ from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.purge import purge_call
 from agent_worker.control.retention import AT_ONCE, Retention
 from agent_worker.domain.call import utc_now
-from agent_worker.domain.fact import CallAnswered, DataCollected, EventOccurred, RecordingChanged
+from agent_worker.domain.fact import CallAnswered, DataCollected, EventOccurred, RecordingChanged, TransferChanged
+from agent_worker.domain.transfer import TransferKind, TransferStatus
 from agent_worker.settings import Settings
 from agent_worker.store import tables
 from agent_worker.store.upsert import storable
@@ -57,6 +58,16 @@ def telling_call(call_id: str = "call-1") -> CallStory:
     story.said(0, "user", f"I am {SECRET}.", metadata={"heard": SECRET})
     story.add(DataCollected, structured_data={"name": SECRET})
     story.add(RecordingChanged, status="ready", path=f"/elsewhere/{call_id}.ogg", duration_ms=9_000, detail=SECRET)
+    story.add(
+        TransferChanged,
+        transfer_id=f"tr_of_{call_id}",
+        transfer_kind=TransferKind.WARM,
+        status=TransferStatus.COMPLETED,
+        transfer_to=NUMBER,
+        summary=SECRET,
+        metadata={"consultation": [{"source": "user", "text": SECRET}]},
+        created_at=START,
+    )
     story.add(EventOccurred, event_type="call.hangup", payload={"said": SECRET})
     story.ended(structured_data={"message": {"name": SECRET, "number": NUMBER}})
     return story

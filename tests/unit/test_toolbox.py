@@ -14,6 +14,7 @@ import pytest
 from livekit.agents.llm import ToolError, ToolResult
 
 from agent_worker.domain.call import DisconnectionReason
+from agent_worker.domain.transfer import TransferPlan
 from agent_worker.errors import ConfigError
 from agent_worker.toolbox.binding import bind
 from agent_worker.toolbox.loader import load_tools
@@ -31,6 +32,9 @@ class Desk:
     endings: list[tuple[DisconnectionReason, str | None]] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
+    plans: list[TransferPlan] = field(default_factory=list)
+    why_not: str | None = None
+
     async def say(self, text: str) -> None:
         self.said.append(text)
 
@@ -41,6 +45,10 @@ class Desk:
 
     def record_event(self, event_type: str, **payload: Any) -> None:
         self.events.append((event_type, payload))
+
+    def transfer(self, plan: TransferPlan) -> str | None:
+        self.plans.append(plan)
+        return self.why_not
 
 
 Write = Callable[..., Path]
@@ -352,18 +360,42 @@ def test_a_model_sees_labels_and_never_a_number(root: Path) -> None:
     assert "+1" not in repr(schema)
 
 
-@pytest.mark.parametrize(("config", "word"), [({}, "not connected"), ({"simulated": True}, "simulated")])
-async def test_transfer_call_never_claims_a_transfer(root: Path, config: dict[str, Any], word: str) -> None:
-    """It says that nobody was called, notes the wish for the report, and names no number."""
+async def test_transfer_call_begins_a_transfer_and_the_model_adds_nothing(root: Path) -> None:
+    """Whom the model chose is called, with what it says of the call; the announcement is the transfer's to say."""
     desk = Desk()
+    said = {"destination": "Billing", "reason": " price ", "summary": "Ada asks for invoice 7."}
 
-    result = await call(root / "tools", "transfer_call", desk, TRANSFER | config, destination="Sales", reason="price")
+    result = await call(root / "tools", "transfer_call", desk, TRANSFER, **said)
 
-    assert "nobody" in result.output
-    assert word in result.output
-    assert "+1" not in result.output
+    [plan] = desk.plans
+    assert (plan.destinations[0].to, plan.reason, plan.summary) == ("+12015550189", "price", "Ada asks for invoice 7.")
+    assert plan.announcement == "One moment, I will put you through to Billing."
+    assert result.reply_required is False
+    assert desk.said == []
+    assert desk.structured_data["transfer_requested"] == {"destination": "Billing", "reason": "price"}
+
+
+@pytest.mark.parametrize(
+    ("config", "why_not", "word"),
+    [({}, "This line is not connected: nobody was called.", "not connected"), ({"simulated": True}, None, "simulated")],
+)
+async def test_transfer_call_never_claims_a_transfer(
+    root: Path, config: dict[str, Any], why_not: str | None, word: str
+) -> None:
+    """The model is told that nobody was called and answers, the wish is noted for the report, no number is named."""
+    desk = Desk(why_not=why_not)
+
+    with pytest.raises(ToolError) as told:
+        await call(root / "tools", "transfer_call", desk, TRANSFER | config, destination="Sales", reason="price")
+
+    assert "nobody" in told.value.message
+    assert word in told.value.message
+    assert "+1" not in told.value.message
     assert desk.structured_data["transfer_requested"] == {"destination": "Sales", "reason": "price"}
-    assert ("transfer.unavailable", {"destination": "Sales", "simulated": bool(config)}) in desk.events
+    unavailable = [payload for name, payload in desk.events if name == "transfer.unavailable"]
+    assert unavailable == ([{"destination": "Sales", "simulated": True}] if config else [])
+    assert desk.events[-1][1]["outcome"] == "refused"
+    assert len(desk.plans) == (0 if config else 1)
 
 
 @pytest.mark.parametrize("destination", ["+12015550199", "Marketing"])
@@ -379,6 +411,5 @@ async def test_transfer_call_refuses_what_is_not_in_the_file(root: Path, destina
 
 async def test_transfer_call_without_destinations_offers_a_message(root: Path) -> None:
     """With nobody in the file, nobody can be asked for."""
-    result = await call(root / "tools", "transfer_call", Desk(), {}, destination="Sales")
-
-    assert result.output.startswith("Nobody can be asked for.")
+    with pytest.raises(ToolError, match=r"^Nobody can be asked for\."):
+        await call(root / "tools", "transfer_call", Desk(), {}, destination="Sales")

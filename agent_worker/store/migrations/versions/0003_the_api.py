@@ -25,6 +25,7 @@ def upgrade() -> None:
     _notes_on_calls()
     _reports()
     _recordings()
+    _transfers()
     _jobs()
     _keys()
     _endpoints()
@@ -42,6 +43,8 @@ def downgrade() -> None:
     with op.batch_alter_table("webhook_endpoints") as endpoints:
         endpoints.drop_column("previous_secret_until")
         endpoints.drop_column("previous_signing_secret")
+    with op.batch_alter_table("transfers") as transfers:
+        transfers.drop_column("sequence")
     with op.batch_alter_table("recordings") as recordings:
         for column in ("size_bytes", "location", "host"):
             recordings.drop_column(column)
@@ -82,6 +85,11 @@ def _recordings() -> None:
         recordings.add_column(sa.Column("host", sa.Text))
         recordings.add_column(sa.Column("location", sa.Text))
         recordings.add_column(sa.Column("size_bytes", sa.BigInteger))
+
+
+def _transfers() -> None:
+    with op.batch_alter_table("transfers") as transfers:
+        transfers.add_column(sa.Column("sequence", sa.Integer, nullable=False, server_default="-1"))
 
 
 def _jobs() -> None:

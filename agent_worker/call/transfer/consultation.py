@@ -1,0 +1,179 @@
+"""The leg to the person a caller is to be put through to: a room of its own, so that nothing leaks by construction.
+
+The person is dialled into the room by the bridge; nobody else is ever in it but us. The room's name begins with the
+caller's, so that whoever takes the caller's room down after a crash finds this one too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from livekit import rtc
+
+from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, Leg, LineClosed, pass_on_in_time
+from agent_worker.domain.call import DisconnectionReason
+from agent_worker.domain.transfer import TransferCause
+from agent_worker.settings import Settings
+from agent_worker.telephony.client import livekit_client
+from agent_worker.telephony.rooms import CONSULTATION, delete_room
+from agent_worker.telephony.tokens import agent_token
+from agent_worker.telephony.transfer import SipOutcome, dial, find_trunk
+
+logger = logging.getLogger("agent_worker.call")
+
+FRAME_MS = 20
+SOURCE_QUEUE_MS = 200
+JOIN_SECONDS = 5.0
+AGENT_IDENTITY = "consultation-agent"
+
+
+def consultation_room(room: str, attempt: int) -> str:
+    """Return the name of the room of an attempt, counted from 1 over the whole call."""
+    return f"{room}{CONSULTATION}{attempt}"
+
+
+class Consultation(Leg):
+    """One attempt's leg.
+
+    Args:
+        settings: how LiveKit is reached.
+
+    Attributes:
+        identity: the person's, in the room.
+    """
+
+    def __init__(self, settings: Settings, room_name: str, identity: str) -> None:
+        super().__init__()
+        self.room_name = room_name
+        self.identity = identity
+        self._settings = settings
+        self._room = rtc.Room()
+        self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
+        self._listening: asyncio.Task[None] | None = None
+        self._active = asyncio.Event()
+        self._hanging_up: asyncio.Task[bool] | None = None
+        self._room.on("participant_attributes_changed", self._on_attributes)
+        self._room.on("participant_connected", self._on_participant)
+        self._room.on("participant_disconnected", self._on_participant_gone)
+        self._room.on("track_subscribed", self._on_track)
+        self._room.on("sip_dtmf_received", self._on_digit)
+        self._room.on("disconnected", self._on_room_gone)
+
+    async def dial(
+        self, to: str, *, trunk_id: str | None, shown_number: str | None, ringing_seconds: int
+    ) -> SipOutcome:
+        """Dial the person; returns when they hear us and we hear them, or why they will not.
+
+        Cancelled, the phone stops ringing: the room is deleted, and with it the leg.
+        """
+        try:
+            await self._join()
+            async with livekit_client(self._settings) as client:
+                trunk = trunk_id or await find_trunk(client, shown_number)
+                if trunk is None:
+                    logger.error("person not dialled: name an outboundTrunkId, there is not just one trunk")
+                    await self.hang_up()
+                    return SipOutcome(TransferCause.DIAL_FAILED)
+                outcome = await dial(
+                    client,
+                    room=self.room_name,
+                    identity=self.identity,
+                    to=to,
+                    trunk_id=trunk,
+                    shown_number=shown_number,
+                    ringing_seconds=ringing_seconds,
+                )
+            if outcome.ok:
+                async with asyncio.timeout(JOIN_SECONDS):
+                    await self._active.wait()
+                self.playout.start()
+            else:
+                await self.hang_up()
+            return outcome
+        except (rtc.ConnectError, TimeoutError) as error:
+            logger.warning("person not dialled", extra={"room": self.room_name, "error": type(error).__name__})
+            await self.hang_up()
+            return SipOutcome(TransferCause.DIAL_FAILED)
+        except asyncio.CancelledError:
+            await self.hang_up()
+            raise
+
+    async def hang_up(self) -> None:
+        """Delete the room, which hangs up the person, also where they still ring."""
+        if self._hanging_up is None:
+            self._hanging_up = asyncio.create_task(self._delete_room(), name="hang_up_consultation")
+        await asyncio.shield(self._hanging_up)
+
+    async def aclose(self) -> None:
+        """Leave the room and let go of the media engine."""
+        await self.playout.aclose()
+        if self._listening is not None:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
+        await self._room.disconnect()
+        await self._source.aclose()
+
+    async def pass_on(self, frame: rtc.AudioFrame) -> None:
+        """Put a frame on the leg; one that would have to wait behind old ones is dropped, so that delay never grows."""
+        await pass_on_in_time(self._source, frame)
+
+    async def send_digit(self, digit: str) -> None:
+        """Press a key towards the person."""
+        await self._room.local_participant.publish_dtmf(code=DIGITS.index(digit), digit=digit)
+
+    async def _join(self) -> None:
+        token = agent_token(self._settings, self.room_name, AGENT_IDENTITY)
+        async with asyncio.timeout(JOIN_SECONDS):
+            await self._room.connect(self._settings.livekit_url, token, rtc.RoomOptions(auto_subscribe=True))
+            track = rtc.LocalAudioTrack.create_audio_track("agent", self._source)
+            options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False)
+            await self._room.local_participant.publish_track(track, options)
+
+    async def _delete_room(self) -> bool:
+        async with livekit_client(self._settings) as client:
+            return await delete_room(client, self.room_name)
+
+    async def _send(self, frame: rtc.AudioFrame) -> None:
+        await self._source.capture_frame(frame)
+
+    def _discard(self) -> None:
+        self._source.clear_queue()
+
+    def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        self._on_attributes([], participant)
+
+    def _on_attributes(self, _changed: object, participant: rtc.Participant) -> None:
+        if participant.identity == self.identity and participant.attributes.get("sip.callStatus") == "active":
+            self._active.set()
+
+    def _on_track(
+        self, track: rtc.Track, _publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
+    ) -> None:
+        if participant.identity != self.identity:
+            return
+        if self._listening is not None:
+            self._listening.cancel()
+        self._listening = asyncio.create_task(self._listen(track), name="person_audio")
+
+    async def _listen(self, track: rtc.Track) -> None:
+        stream = rtc.AudioStream(track, sample_rate=LINE_SAMPLE_RATE, num_channels=1, frame_size_ms=FRAME_MS)
+        try:
+            async for event in stream:
+                # early media of a phone that still rings is nobody's words
+                if self._active.is_set():
+                    self._hear(event.frame)
+        finally:
+            await stream.aclose()
+
+    def _on_digit(self, event: rtc.SipDTMF) -> None:
+        self._pressed(event.digit)
+
+    def _on_participant_gone(self, participant: rtc.RemoteParticipant) -> None:
+        if participant.identity == self.identity:
+            self._close(LineClosed(DisconnectionReason.USER_HANGUP, None, 200, "OK"))
+
+    def _on_room_gone(self, *_args: object) -> None:
+        self._close(LineClosed(DisconnectionReason.AGENT_HANGUP, None, 200, "OK"))

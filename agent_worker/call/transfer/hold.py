@@ -1,0 +1,126 @@
+"""A caller on hold: they hear music, and nothing they say reaches a recogniser, a model, or anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+from functools import lru_cache
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from livekit import rtc
+from numpy.typing import NDArray
+
+from agent_worker.call.line import LINE_SAMPLE_RATE
+from agent_worker.call.live_call import LiveCall
+
+FRAME_SAMPLES = LINE_SAMPLE_RATE // 50
+FRAME_SECONDS = FRAME_SAMPLES / LINE_SAMPLE_RATE
+ON_HOLD = "hold"
+
+WORD_SECONDS = 20.0
+"""How long a caller hears nothing but music."""
+
+LEVEL = 0.05
+"""Of full scale, about -26 dB: music that is talked over by nobody still wears on a caller who waits."""
+
+BEAT_SECONDS = 0.45
+CHORDS = ((57, 64, 69, 72), (53, 60, 65, 69), (48, 55, 60, 64), (55, 62, 67, 71))
+"""MIDI notes of a slow turn in A minor, two rounds of four beats each."""
+
+
+class Hold:
+    """Holds a caller while entered."""
+
+    def __init__(self, call: LiveCall) -> None:
+        self._call = call
+        self._music: asyncio.Task[None] | None = None
+        self._word: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Stop listening to the caller, and begin the music once what is being said has been heard."""
+        call = self._call
+        call.idle.busy(ON_HOLD, True)
+        call.session.input.set_audio_enabled(False)
+        call.session.clear_user_turn()
+        call.watchdog.reply_dropped()
+        self._music = asyncio.create_task(self._play(), name="hold_music")
+        self._word = asyncio.create_task(self._reassure(), name="hold_word")
+        call.record_event("call.hold")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the music; whoever ends the hold says who listens now."""
+        await self.stop_music()
+
+    async def stop_music(self) -> None:
+        """Let the caller hear somebody else. Idempotent."""
+        for task in (self._music, self._word):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        if self._music is not None:
+            self._music = self._word = None
+            self._call.record_event("call.unhold")
+
+    async def _reassure(self) -> None:
+        """Say now and then that somebody still sees to it."""
+        while True:
+            await asyncio.sleep(WORD_SECONDS)
+            await self._call.announce(self._call.agent.fallbacks.hold, "hold", interruptible=False)
+
+    async def _play(self) -> None:
+        line = self._call.line
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        for frame in music():
+            # the agent's voice comes before the music, never over it
+            while line.playout.speaking:
+                await asyncio.sleep(FRAME_SECONDS)
+                due = loop.time()
+            await line.pass_on(frame)
+            due += FRAME_SECONDS
+            await asyncio.sleep(due - loop.time())
+
+
+def back_to_agent(call: LiveCall) -> None:
+    """Have the agent listen to the caller again; changes nothing where it does."""
+    call.session.input.set_audio_enabled(True)
+    call.idle.busy(ON_HOLD, False)
+
+
+def music() -> Iterator[rtc.AudioFrame]:
+    """Yield hold music, 20 ms a frame, without end."""
+    samples = _tune()
+    for start in itertools.cycle(range(0, len(samples), FRAME_SAMPLES)):
+        piece = samples[start : start + FRAME_SAMPLES]
+        yield rtc.AudioFrame(piece.tobytes(), LINE_SAMPLE_RATE, 1, FRAME_SAMPLES)
+
+
+@lru_cache(maxsize=1)
+def _tune() -> NDArray[np.int16]:
+    beat = round(BEAT_SECONDS * LINE_SAMPLE_RATE)
+    tune = np.zeros(beat * 8 * len(CHORDS) + 4 * beat)
+    for bar, chord in enumerate(CHORDS):
+        for step in range(8):
+            note = _note(chord[(step * 3) % 4], 4 * beat)
+            start = (bar * 8 + step) * beat
+            tune[start : start + len(note)] += note
+    ring = len(CHORDS) * 8 * beat
+    tune[: 4 * beat] += tune[ring:]  # what rings on at the end does so into the beginning
+    tune = tune[: ring - ring % FRAME_SAMPLES]
+    loudest = float(np.abs(tune).max())
+    return np.asarray(tune * (LEVEL * 32_767 / loudest), dtype=np.int16)
+
+
+def _note(midi: int, samples: int) -> NDArray[np.float64]:
+    seconds = np.arange(samples) / LINE_SAMPLE_RATE
+    pitch = 440.0 * 2 ** ((midi - 69) / 12)
+    tone = np.sin(2 * np.pi * pitch * seconds) + 0.2 * np.sin(4 * np.pi * pitch * seconds)
+    return tone * np.minimum(1.0, seconds / 0.02) * np.exp(-seconds * 2.2)

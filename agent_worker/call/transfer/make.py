@@ -1,0 +1,67 @@
+"""What a call needs for transfers, from the services of its process and its agent's settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from agent_worker.call.live_call import LiveCall
+from agent_worker.call.room_line import RoomLine
+from agent_worker.call.services import CallServices
+from agent_worker.call.transfer.briefing import PLAIN, briefing_of
+from agent_worker.call.transfer.transfers import Transfers, TransferServices
+from agent_worker.domain.dialling import DialPolicy
+from agent_worker.domain.tool_ref import ToolRef
+from agent_worker.domain.transfer import TransferConfig
+from agent_worker.errors import ConfigError
+from agent_worker.prompting.templates import prompt
+from agent_worker.toolbox.binding import bind_all
+
+logger = logging.getLogger("agent_worker.call")
+
+TAKE_MESSAGE = ToolRef(name="take_message")
+"""What an agent is given that is to take a message because nobody took the caller."""
+
+
+def make_transfers(call: LiveCall, services: CallServices) -> Transfers | None:
+    """Return what puts the caller through; None on a line that is in no room of LiveKit's."""
+    settings = services.settings
+    if not isinstance(call.line, RoomLine) or not settings.livekit_url:
+        return None
+    transfers = Transfers(
+        call,
+        TransferServices(
+            settings,
+            DialPolicy.of(settings.dial_allow),
+            make_stack=lambda: services.stack_for(call.agent),
+            briefing=lambda attempt: briefing_of(call, attempt, _instructions(settings.prompts_dir)),
+            message_tool=next(iter(bind_all([TAKE_MESSAGE], services.tools, call)), None),
+        ),
+    )
+    for config in _configs(call):
+        if config.key is not None and config.destinations and not config.simulated:
+            label = config.destinations[0].label or config.destinations[0].to
+            transfers.listen_for_key(config.key, config.plan(label, reason="key pressed", summary=""))
+    return transfers
+
+
+def _configs(call: LiveCall) -> Iterator[TransferConfig]:
+    for ref in call.agent.tools:
+        if ref.function != "transfer_call":
+            continue
+        try:
+            yield TransferConfig.model_validate(ref.function_config)
+        except ValidationError:
+            # the call goes on; the tool says that it failed when it is used
+            logger.warning("no key puts through: config is wrong", extra={"call_id": call.call_id, "tool": ref.name})
+
+
+def _instructions(prompts_dir: Path) -> str:
+    try:
+        return prompt("screening", prompts_dir)
+    except ConfigError as error:
+        logger.warning("people are asked without the prompt screening", extra={"code": error.code})
+        return PLAIN

@@ -1,0 +1,253 @@
+"""A call's transfers: one at a time, each a list of attempts, and always an end that leaves nobody stranded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent_worker.call.line import LineClosed
+from agent_worker.call.live_call import Ending, LiveCall, TransferRefused
+from agent_worker.call.transfer.attempt import Attempt, Cancelled
+from agent_worker.call.transfer.blind import hand_over
+from agent_worker.call.transfer.consultation import consultation_room
+from agent_worker.call.transfer.hold import back_to_agent
+from agent_worker.call.transfer.screening import Briefing
+from agent_worker.call.transfer.warm import put_through
+from agent_worker.domain.call import DisconnectionReason
+from agent_worker.domain.dialling import DialPolicy, NotDialled
+from agent_worker.domain.transfer import (
+    TransferCause,
+    TransferDestination,
+    TransferFallback,
+    TransferKind,
+    TransferPlan,
+    TransferStatus,
+)
+from agent_worker.providers.stack import Stack
+from agent_worker.settings import Settings
+from agent_worker.toolbox.binding import BoundTool
+
+logger = logging.getLogger("agent_worker.call")
+
+MOST_ATTEMPTS = 20
+"""Of one call: an agent that keeps on trying is an agent that dials in circles."""
+
+ANNOUNCEMENT_SECONDS = 10.0
+"""How long the sentence before a transfer may take to be heard."""
+
+REFER_SECONDS = 4.0
+"""How long the end of the caller's leg waits for the word on a REFER that is on its way."""
+
+BRIDGED = Ending(DisconnectionReason.CALL_TRANSFER, None, 200, "OK")
+
+
+@dataclass(frozen=True)
+class TransferServices:
+    """What transfers of a call need beside the call.
+
+    Attributes:
+        settings: how LiveKit is reached.
+        policy: whom may be dialled.
+        make_stack: makes the providers of a screening conversation.
+        briefing: what a person is told of the call.
+        message_tool: notes a message, for an agent that has no such tool itself.
+    """
+
+    settings: Settings
+    policy: DialPolicy
+    make_stack: Callable[[], Stack]
+    briefing: Callable[[Attempt], Briefing]
+    message_tool: BoundTool | None = None
+
+
+class Transfers:
+    """What one call does about transfers.
+
+    Attributes:
+        attempts: all of the call, in order.
+        talking: whether the caller talks with a person right now.
+    """
+
+    def __init__(self, call: LiveCall, services: TransferServices) -> None:
+        self.attempts: list[Attempt] = []
+        self.talking = False
+        self.call = call
+        self.services = services
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def bridged(self) -> Ending:
+        """How a call ends whose caller was put through."""
+        return BRIDGED
+
+    @property
+    def active(self) -> Attempt | None:
+        """The attempt that is on its way, where there is one."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].is_open else None
+
+    def begin(self, plan: TransferPlan) -> Attempt:
+        """Begin a transfer and return its first row; it goes on by itself.
+
+        Raises:
+            TransferRefused: the call is over, another transfer is active, or a destination may not be dialled.
+        """
+        if self.call.ended.is_set():
+            raise TransferRefused("CALL_NOT_LIVE", "The call is over.")
+        if self._running is not None and not self._running.done():
+            raise TransferRefused("TRANSFER_ACTIVE", "Another transfer of this call is active.")
+        if len(self.attempts) + len(plan.destinations) > MOST_ATTEMPTS:
+            raise TransferRefused("TOO_MANY_TRANSFERS", f"A call has at most {MOST_ATTEMPTS} attempts at a transfer.")
+        try:
+            for destination in plan.destinations:
+                self.services.policy.check(destination.to)
+        except NotDialled as error:
+            self.call.record_event("transfer.refused", reason=str(error))
+            raise TransferRefused("DESTINATION_NOT_ALLOWED", str(error)) from error
+        first = self.attempt(plan, plan.destinations[0])
+        self._running = asyncio.create_task(self._run(first), name="transfer")
+        return first
+
+    def listen_for_key(self, key: str, plan: TransferPlan) -> None:
+        """Put the caller through when they press this key."""
+
+        def pressed(digit: str) -> None:
+            if digit == key and not self.talking:
+                with contextlib.suppress(TransferRefused):
+                    self.begin(plan)
+
+        self.call.line.tap_digits(pressed)
+
+    def attempt(self, plan: TransferPlan, destination: TransferDestination) -> Attempt:
+        """Write the row of an attempt at this destination."""
+        warm = plan.kind is TransferKind.WARM
+        attempt = Attempt(
+            self.call.journal,
+            (self.call.call_id, self.call.plan.organization_id),
+            plan,
+            destination,
+            room_name=self.call.line.room_name,
+            caller_identity=self.call.offer.caller_identity,
+            consultation_room=consultation_room(self.call.line.room_name, len(self.attempts) + 1) if warm else None,
+            trunk_id=(destination.outbound_trunk_id or plan.outbound_trunk_id) if warm else None,
+        )
+        self.attempts.append(attempt)
+        attempt.announce()
+        return attempt
+
+    def find(self, transfer_id: str) -> Attempt:
+        """Return an attempt that is on its way.
+
+        Raises:
+            TransferRefused: there is none of this id, or it is over.
+        """
+        found = next((attempt for attempt in self.attempts if attempt.id == transfer_id), None)
+        if found is None:
+            raise TransferRefused("NOT_FOUND", "There is no such transfer.")
+        if not found.is_open:
+            raise TransferRefused("TRANSFER_NOT_ACTIVE", f"The transfer is {found.status.value} already.")
+        return found
+
+    def complete(self, transfer_id: str, recipient_identity: str | None) -> Attempt:
+        """Take the person's yes from an operator.
+
+        Raises:
+            TransferRefused: nobody has picked up yet, or it is another person than the one named.
+        """
+        attempt = self.find(transfer_id)
+        if attempt.status is not TransferStatus.SCREENING:
+            raise TransferRefused("TRANSFER_NOT_ACTIVE", "Nobody has picked up yet.")
+        if recipient_identity is not None and recipient_identity != attempt.recipient_identity:
+            raise TransferRefused("RECIPIENT_MISMATCH", "The transfer has reached another person.")
+        if not attempt.accepted.done():
+            attempt.accepted.set_result(None)
+        return attempt
+
+    def cancel(self, transfer_id: str, cancelled: Cancelled) -> Attempt:
+        """Take a no from an operator.
+
+        Raises:
+            TransferRefused: there is no such transfer, or it is over or joined already.
+        """
+        attempt = self.find(transfer_id)
+        if attempt.plan.kind is TransferKind.BLIND or attempt.status is TransferStatus.BRIDGING:
+            raise TransferRefused("TRANSFER_NOT_ACTIVE", "The transfer can no longer be cancelled.")
+        if not attempt.cancelled.done():
+            attempt.cancelled.set_result(cancelled)
+        return attempt
+
+    async def ending_of(self, closed: LineClosed) -> Ending:
+        """Return why the call is over, now that the caller's leg is down."""
+        if self._running is not None and not self._running.done() and not self.talking:
+            active = self.active
+            if active is not None and active.plan.kind is TransferKind.BLIND:
+                # the leg goes down a moment before the word comes why
+                await asyncio.wait({self._running}, timeout=REFER_SECONDS)
+                if active.status is TransferStatus.COMPLETED:
+                    return BRIDGED
+        if self.talking:
+            return BRIDGED
+        return Ending(closed.reason, closed.failure_cause, closed.sip_status_code, closed.sip_status)
+
+    async def aclose(self) -> None:
+        """The call is over: whoever is dialled stops ringing, whoever is on a leg is hung up."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+
+    async def _run(self, first: Attempt) -> None:
+        try:
+            if first.plan.announcement:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ANNOUNCEMENT_SECONDS):
+                        await self.call.say(first.plan.announcement)
+            if first.plan.kind is TransferKind.BLIND:
+                await hand_over(self, first)
+            else:
+                await put_through(self, first)
+        except asyncio.CancelledError:
+            if self.active is not None:
+                self.active.change(TransferStatus.CANCELLED, TransferCause.CALLER_HUNG_UP.value)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever broke, the caller is given back
+            logger.error("transfer broke", extra={"call_id": self.call.call_id, "error": type(error).__name__})
+            if self.active is not None:
+                self.active.change(TransferStatus.FAILED, TransferCause.DIAL_FAILED.value)
+            await self.give_back(first.plan.fallback, TransferCause.DIAL_FAILED.value)
+
+    async def give_back(self, fallback: TransferFallback, cause: str | None) -> None:
+        """Nobody took the caller: say so, and go on as configured (contract 6)."""
+        call = self.call
+        back_to_agent(call)
+        call.record_event("transfer.fallback", action=fallback.strategy, cause=cause)
+        if fallback.strategy == "end_call":
+            await call.end(DisconnectionReason.AGENT_HANGUP, farewell=fallback.message or call.agent.fallbacks.goodbye)
+            return
+        told = f"Nobody took the call: {(cause or 'nobody was reached').replace('_', ' ')}."
+        asked: list[str] = []
+        if fallback.strategy == "take_message":
+            asked.append(fallback.take_message_prompt or TAKE_MESSAGE)
+            await self._instruct("\n".join([told, *asked]))
+        if fallback.message:
+            await call.say(fallback.message)
+            return
+        call.watchdog.reply_due()
+        told_how = " ".join([told, "Tell the caller so in one sentence.", *asked])
+        call.session.generate_reply(instructions=told_how, tool_choice="none")
+
+    async def _instruct(self, more: str) -> None:
+        agent, tool = self.call.phone_agent, self.services.message_tool
+        if agent is None:
+            return
+        await agent.update_instructions(f"{agent.instructions}\n\n{more}")
+        if tool is not None and tool.info.name not in {getattr(known, "info", tool.info).name for known in agent.tools}:
+            await agent.update_tools([*agent.tools, tool])
+
+
+TAKE_MESSAGE = (
+    "Take a message: ask for the caller's name, number and message, read them back, "
+    "and use take_message if you have it."
+)

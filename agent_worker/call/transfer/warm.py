@@ -1,0 +1,137 @@
+"""A warm transfer: the caller waits with music while one person after another is asked, then the two are joined."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent_worker.call.transfer.attempt import Attempt
+from agent_worker.call.transfer.consultation import Consultation
+from agent_worker.call.transfer.hold import Hold, back_to_agent
+from agent_worker.call.transfer.listener import Listener, stop
+from agent_worker.call.transfer.relay import Relay
+from agent_worker.call.transfer.screening import Screening, Verdict
+from agent_worker.domain.transfer import TransferCause, TransferStatus
+
+if TYPE_CHECKING:
+    from agent_worker.call.transfer.transfers import Transfers
+
+T = TypeVar("T")
+
+_CAUSES = {
+    Verdict.DECLINED: TransferCause.DECLINED,
+    Verdict.VOICEMAIL: TransferCause.VOICEMAIL,
+    Verdict.HUNG_UP: TransferCause.PERSON_HUNG_UP,
+}
+
+
+async def put_through(transfers: Transfers, first: Attempt) -> None:
+    """Try the destinations in order; where nobody takes the caller, give them back to the agent."""
+    plan, call = first.plan, transfers.call
+    cause: str | None = None
+    async with Hold(call) as hold:
+        for destination in plan.destinations:
+            attempt = first if destination is first.destination else transfers.attempt(plan, destination)
+            cause = await _try(transfers, attempt, hold)
+            if cause is None or (attempt.cancelled.done() and not attempt.cancelled.result().try_next):
+                break
+    if cause is None and plan.after_bridge == "end_call":
+        call.finish(transfers.bridged)
+        return
+    if cause is None:
+        back_to_agent(call)
+        call.record_event("transfer.person_left")
+        call.watchdog.reply_due()
+        call.session.generate_reply(instructions=PERSON_LEFT, tool_choice="none")
+        return
+    await transfers.give_back(plan.fallback, cause)
+
+
+async def _try(transfers: Transfers, attempt: Attempt, hold: Hold) -> str | None:
+    """Return None once caller and person have talked and the person has hung up, else why they never did."""
+    assert attempt.consultation_room is not None
+    assert attempt.recipient_identity is not None
+    leg = Consultation(transfers.services.settings, attempt.consultation_room, attempt.recipient_identity)
+    try:
+        cause = await _reach(transfers, attempt, leg)
+        if cause is None:
+            await _talk(transfers, attempt, leg, hold)
+        return cause
+    finally:
+        await leg.hang_up()
+        await leg.aclose()
+
+
+async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation) -> str | None:
+    """Dial and ask; returns None once the person takes the caller, else why not."""
+    plan, call = attempt.plan, transfers.call
+    dialling = leg.dial(
+        transfers.services.policy.check(attempt.destination.to),
+        trunk_id=attempt.trunk_id,
+        shown_number=plan.from_ or call.offer.dialed_number,
+        ringing_seconds=plan.ringing_timeout,
+    )
+    outcome = await _unless(dialling, attempt.cancelled)
+    if outcome is not None and outcome.cause is not None:
+        attempt.change(TransferStatus.FAILED, outcome.cause.value, sip=outcome)
+        return outcome.cause.value
+    if outcome is not None:
+        attempt.change(TransferStatus.SCREENING, sip=outcome)
+        screening = Screening(leg, call.agent, transfers.services.make_stack(), transfers.services.briefing(attempt))
+        verdict = await _unless(screening.run(), attempt.cancelled, attempt.accepted)
+        attempt.consulted(screening.entries)
+        if not attempt.cancelled.done():
+            if attempt.accepted.done() or verdict is Verdict.ACCEPTED:
+                return None
+            cause = _CAUSES[verdict or Verdict.HUNG_UP].value
+            attempt.change(TransferStatus.FAILED, cause)
+            return cause
+    cause = attempt.cancelled.result().cause
+    attempt.change(TransferStatus.CANCELLED, cause)
+    return cause
+
+
+async def _talk(transfers: Transfers, attempt: Attempt, leg: Consultation, hold: Hold) -> None:
+    """Join the two; returns when the person has hung up. The end of the call cancels this."""
+    call = transfers.call
+    attempt.change(TransferStatus.BRIDGING)
+    await hold.stop_music()
+    if call.recording is not None:
+        leg.tap_caller(call.recording.hear_agent)
+    listening = _listen(transfers, attempt, leg) if attempt.plan.transcribe else []
+    try:
+        async with Relay(call.line, leg):
+            transfers.talking = True
+            attempt.change(TransferStatus.COMPLETED)
+            await asyncio.shield(leg.closed)
+    finally:
+        await stop(listening)
+        transfers.talking = transfers.talking and call.line.closed.done()
+
+
+def _listen(transfers: Transfers, attempt: Attempt, leg: Consultation) -> list[asyncio.Task[None]]:
+    call = transfers.call
+    person = {"speaker": "person", "transfer_id": attempt.id, "label": attempt.destination.label}
+    listeners = (
+        Listener(call.line, call.stack.stt, call.transcript, "user", {"speaker": "caller"}),
+        Listener(leg, call.stack.stt, call.transcript, "agent", person),
+    )
+    return [asyncio.create_task(listener.run(), name="listener") for listener in listeners]
+
+
+async def _unless(work: Coroutine[Any, Any, T], *others: asyncio.Future[Any]) -> T | None:
+    """Return what the work comes to; None, with the work cancelled, where one of the others is done first."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+PERSON_LEFT = "The person the caller was talking with has hung up. Ask the caller briefly what else you can do."

@@ -1,0 +1,263 @@
+"""Transfers on a real LiveKit server: what each phone hears, what the rows say, and that nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent_worker.testing.sip_policies import Answer, ReferPolicy
+from tests.e2e.putting_through import CALLER_HZ, NO, NUMBERS, PERSON_HZ, YES, heard_tone, hold_up, rows, scene
+from tests.e2e.rig import CALLER_LINES, REPLIES, Rig, describe
+from tests.e2e.talk import answered, ended_calls, event_types, reason, say
+
+OK = Answer()
+NOBODY = {"message": "Nobody can take your call right now."}
+
+
+@pytest.mark.parametrize("policy", [ReferPolicy(), ReferPolicy(notifies=(), hang_up_after=0.1)])
+async def test_a_blind_transfer_is_done_when_the_carrier_says_so(rig: Rig, tmp_path: Path, policy: ReferPolicy) -> None:
+    """NOTIFY 200, or 202 and BYE: the row is completed, the reason is call_transfer, the room is gone."""
+    async with scene(rig, tmp_path, mode="blind") as on:
+        on.call.refer_policy = policy
+        await on.ask()
+        await on.call.wait_ended(15)
+        await rig.stack.wait_no_rooms(3)
+        [row] = await ended_calls(rig, on.worker)
+    assert on.call.refer_to.strip("<>") == f"tel:{NUMBERS[0]}"
+    assert rows(row) == [("Sales", "completed", None)]
+    assert reason(row) == "call_transfer", describe([row])
+    assert row["report"]["outcome"] == "transferred"
+    assert {"call.transfer.initiated", "call.transfer.completed"} <= set(event_types(row))
+
+
+@pytest.mark.parametrize(
+    ("policy", "cause"),
+    [
+        (ReferPolicy(code=405, reason="Method Not Allowed"), "rejected_by_carrier"),
+        (ReferPolicy(code=603, reason="Decline"), "declined"),
+        (ReferPolicy(notifies=((0.1, "SIP/2.0 486 Busy Here"),)), "busy"),
+        (ReferPolicy(notifies=()), "no_answer"),
+    ],
+)
+async def test_a_refused_blind_transfer_gives_the_caller_back(
+    rig: Rig, tmp_path: Path, policy: ReferPolicy, cause: str
+) -> None:
+    """The agent says so and the conversation goes on."""
+    async with scene(rig, tmp_path, mode="blind", fallback=NOBODY, ringingTimeout=4) as on:
+        on.call.refer_policy = policy
+        await on.ask()
+        await on.call.wait_speech(15)
+        await asyncio.sleep(10 if cause == "no_answer" else 6)
+        await say(on.call, CALLER_LINES[1])
+        await on.call.wait_speech(10)
+        await on.call.wait_silence(1.5)
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", cause)], describe([row])
+    assert answered(on.call, NOBODY["message"])
+    assert answered(on.call, REPLIES[1].reply)
+    assert reason(row) == "user_hangup"
+
+
+@pytest.mark.parametrize("how", ["words", "key"])
+async def test_a_warm_transfer_joins_the_two(rig: Rig, tmp_path: Path, how: str) -> None:
+    """The person is briefed, says yes or presses 1, and only then hears the caller and is heard."""
+    async with scene(rig, tmp_path, OK, mode="warm") as on:
+        await on.ask()
+        leg = await on.picked_up()
+        # on hold neither hears the other
+        await asyncio.gather(hold_up(on.call, CALLER_HZ, 1.0), hold_up(leg, PERSON_HZ, 1.0))
+        await asyncio.sleep(0.5)
+        leaked = heard_tone(leg, CALLER_HZ), heard_tone(on.call, PERSON_HZ)
+        if how == "key":
+            leg.send_digits("1")
+        else:
+            await say(leg, YES)
+        await asyncio.sleep(4)
+        await asyncio.gather(hold_up(on.call, CALLER_HZ), hold_up(leg, PERSON_HZ))
+        await asyncio.sleep(0.5)
+        joined = heard_tone(leg, CALLER_HZ), heard_tone(on.call, PERSON_HZ)
+        await leg.hang_up()
+        await on.call.wait_ended(5)
+        await rig.stack.wait_no_rooms(3)
+        [row] = await ended_calls(rig, on.worker)
+    assert leaked == (0.0, 0.0)
+    assert min(joined) > 1.7, joined
+    assert rows(row) == [("Sales", "completed", None)], describe([row])
+    assert reason(row) == "call_transfer"
+    assert row["report"]["outcome"] == "transferred"
+
+
+async def test_a_caller_who_hangs_up_while_joined_ends_the_persons_leg(rig: Rig, tmp_path: Path) -> None:
+    """Whoever hangs up, the other's phone is released, and the call was a transfer."""
+    async with scene(rig, tmp_path, OK, mode="warm") as on:
+        await on.ask()
+        leg = await on.picked_up()
+        leg.send_digits("1")
+        await asyncio.sleep(2)
+        await on.call.hang_up()
+        await leg.wait_ended(3)
+        await rig.stack.wait_no_rooms(3)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "completed", None)]
+    assert reason(row) == "call_transfer"
+
+
+async def test_a_caller_comes_back_to_the_agent_when_the_person_hangs_up(rig: Rig, tmp_path: Path) -> None:
+    """Where it is so configured; and can be put through again."""
+    async with scene(rig, tmp_path, OK, mode="warm", afterBridge="return_to_assistant") as on:
+        for _ in range(2):
+            await on.ask()
+            leg = await on.picked_up()
+            leg.send_digits("1")
+            await asyncio.sleep(2)
+            await leg.hang_up()
+            await on.call.wait_speech(10)
+            await on.call.wait_silence(1.5)
+        await say(on.call, CALLER_LINES[1])
+        await on.call.wait_speech(10)
+        await on.call.wait_silence(1.5)
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "completed", None)] * 2, describe([row])
+    assert answered(on.call, REPLIES[1].reply)
+
+
+async def test_a_decline_in_words_goes_to_the_next(rig: Rig, tmp_path: Path) -> None:
+    """The first says no, the second takes the caller."""
+    async with scene(rig, tmp_path, OK, OK) as on:
+        await on.ask()
+        first = await on.picked_up(0)
+        await say(first, NO)
+        await first.wait_ended(8)
+        second = await on.picked_up(1)
+        second.send_digits("1")
+        await asyncio.sleep(2)
+        await second.hang_up()
+        await on.call.wait_ended(5)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", "declined"), ("Overflow", "completed", None)], describe([row])
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (Answer(code=486), "busy"),
+        (Answer(code=603), "declined"),
+        (Answer(code=0), "no_answer"),
+        (Answer(code=404), "invalid_number"),
+    ],
+)
+async def test_who_is_not_reached_is_followed_by_the_next(rig: Rig, tmp_path: Path, answer: Answer, cause: str) -> None:
+    """Each with its own cause; the next one's phone rings by itself."""
+    async with scene(rig, tmp_path, answer, OK, ringingTimeout=4) as on:
+        await on.ask()
+        leg = await on.picked_up(1)
+        leg.send_digits("1")
+        await asyncio.sleep(1)
+        await on.call.hang_up()
+        await leg.wait_ended(3)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", cause), ("Overflow", "completed", None)], describe([row])
+
+
+@pytest.mark.parametrize("strategy", ["return_to_assistant", "take_message", "end_call"])
+async def test_where_nobody_takes_the_caller_the_fallback_does(rig: Rig, tmp_path: Path, strategy: str) -> None:
+    """The caller is told; then the agent goes on, takes a message, or says goodbye."""
+    async with scene(rig, tmp_path, Answer(code=486), mode="warm", fallback=NOBODY | {"strategy": strategy}) as on:
+        await on.ask()
+        if strategy == "end_call":
+            await on.call.wait_ended(15)
+        else:
+            await asyncio.sleep(9)
+            await say(on.call, CALLER_LINES[1])
+            await on.call.wait_speech(10)
+            await on.call.wait_silence(1.5)
+            await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+        tools = {tool["function"]["name"] for tool in rig.providers.openai.requests[-1].get("tools", [])}
+    assert rows(row) == [("Sales", "failed", "busy")], describe([row])
+    assert answered(on.call, NOBODY["message"])
+    assert reason(row) == ("agent_hangup" if strategy == "end_call" else "user_hangup")
+    assert ("take_message" in tools) == (strategy == "take_message")
+
+
+@pytest.mark.parametrize("when", ["ringing", "screening"])
+async def test_a_caller_who_hangs_up_leaves_nobody_on_the_phone(rig: Rig, tmp_path: Path, when: str) -> None:
+    """The dialled phone is released within a second or so, and the row says whose doing it was."""
+    async with scene(rig, tmp_path, Answer(ring_seconds=30) if when == "ringing" else OK, mode="warm") as on:
+        await on.ask()
+        leg = await on.people[0].incoming(20)
+        if when == "screening":
+            await leg.wait_speech(15)
+        await asyncio.sleep(0.5)
+        await on.call.hang_up()
+        await leg.wait_ended(1.5)
+        await rig.stack.wait_no_rooms(3)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "cancelled", "caller_hung_up")], describe([row])
+    assert reason(row) == "user_hangup"
+
+
+async def test_a_person_who_hangs_up_while_asked_is_a_no(rig: Rig, tmp_path: Path) -> None:
+    """The caller is given back, and told."""
+    async with scene(rig, tmp_path, OK, mode="warm", fallback=NOBODY) as on:
+        await on.ask()
+        leg = await on.picked_up()
+        await leg.hang_up()
+        await on.call.wait_silence(4.0)
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", "person_hung_up")], describe([row])
+    assert answered(on.call, NOBODY["message"])
+
+
+async def test_with_the_model_dead_the_person_can_still_take_the_caller(rig: Rig, tmp_path: Path) -> None:
+    """A fixed sentence briefs them, and a plain yes is understood without a model."""
+    async with scene(rig, tmp_path, OK, mode="warm") as on:
+        await on.ask()
+        leg = await on.people[0].incoming(20)
+        await rig.providers.openai.set_fault("hang")
+        await leg.wait_answered()
+        await leg.wait_speech(15)
+        await leg.wait_silence(1.2)
+        leg.send_digits("1")
+        await asyncio.sleep(2)
+        await hold_up(on.call, CALLER_HZ, 1.0)
+        await asyncio.sleep(0.5)
+        joined = heard_tone(leg, CALLER_HZ)
+        await leg.hang_up()
+        await on.call.wait_ended(5)
+        await ended_calls(rig, on.worker)
+    assert joined > 0.8
+
+
+async def test_the_key_0_reaches_a_person(rig: Rig, tmp_path: Path) -> None:
+    """Without a word to the agent."""
+    async with scene(rig, tmp_path, OK, mode="warm") as on:
+        on.call.send_digits("0")
+        leg = await on.picked_up()
+        leg.send_digits("1")
+        await asyncio.sleep(1)
+        await leg.hang_up()
+        await on.call.wait_ended(5)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "completed", None)]
+
+
+async def test_a_worker_killed_while_two_are_joined_leaves_nobody(rig: Rig, tmp_path: Path) -> None:
+    """kill -9 of the call's process: the person's leg is down at once, the caller is told, and no room is left."""
+    async with scene(rig, tmp_path, OK, mode="warm") as on:
+        await on.ask()
+        leg = await on.picked_up()
+        leg.send_digits("1")
+        await asyncio.sleep(2)
+        busy = max(on.worker.job_processes(), key=lambda process: process.cpu_times().user)
+        busy.kill()
+        await leg.wait_ended(6)
+        await on.call.wait_ended(12)
+        await rig.stack.wait_no_rooms(5)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "completed", None)], describe([row])

@@ -1,0 +1,163 @@
+"""Transfers over HTTP: what a call's detail tells of them, and what is answered before a call is asked for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from spekoai import Speko
+from sqlalchemy import select
+
+from agent_worker.control.embedded import EmbeddedControlPlane
+from agent_worker.domain.fact import CallAnswered, TransferChanged
+from agent_worker.domain.transfer import TransferKind, TransferStatus
+from agent_worker.settings import Settings
+from agent_worker.store.tables import audit_entries
+from tests.call_facts import START, CallStory, whole_call
+from tests.integration.serving import make_key, serve_settings, serving
+
+# port 9 of this machine: nobody listens there
+LIVEKIT = {
+    "LIVEKIT_URL": "ws://127.0.0.1:9",
+    "LIVEKIT_API_KEY": "key",
+    "LIVEKIT_API_SECRET": "a-secret-of-livekit-that-is-long-enough",
+}
+SALES = "+12015550123"
+ROUTES: dict[str, dict[str, Any]] = {
+    "blind": {"to": SALES},
+    "warm": {"destinations": [{"to": SALES, "label": "Sales"}]},
+    "tr_1/complete": {},
+    "tr_1/cancel": {"tryNext": True},
+}
+
+
+@contextlib.asynccontextmanager
+async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    key = await make_key(settings, scope="operate")
+    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
+        client.headers["authorization"] = f"Bearer {key}"
+        yield client
+
+
+async def record(settings: Settings, story: CallStory) -> None:
+    control = EmbeddedControlPlane(settings)
+    await control.record(story.facts)
+    await control.aclose()
+
+
+def live_call() -> CallStory:
+    story = CallStory()
+    story.opened(job_id="AJ_1")
+    story.add(CallAnswered)
+    return story
+
+
+def attempt(story: CallStory, name: str, status: TransferStatus, cause: str | None = None, minute: int = 1) -> None:
+    story.add(
+        TransferChanged,
+        transfer_id=name,
+        transfer_kind=TransferKind.WARM,
+        status=status,
+        transfer_to=SALES,
+        failure_cause=cause,
+        metadata={"label": "Sales"},
+        created_at=START + timedelta(minutes=minute),
+    )
+
+
+async def test_a_calls_detail_has_each_attempt_as_it_came_out(tmp_path: Path) -> None:
+    """In order, with the newest word on each, whichever word arrives last."""
+    settings = serve_settings(tmp_path)
+    story = live_call()
+    attempt(story, "tr_1", TransferStatus.REQUESTED)
+    attempt(story, "tr_1", TransferStatus.FAILED, "busy")
+    attempt(story, "tr_2", TransferStatus.COMPLETED, minute=2)
+    await record(settings, story)
+    story.facts = story.facts[-3:-2]  # the first of them once more
+    await record(settings, story)
+    key = await make_key(settings, scope="read")
+    async with serving(settings) as url:
+
+        def transfers() -> list[Any]:
+            with Speko(api_key=key, base_url=url) as speko:
+                return list(speko.calls.get("call-1").transfers)
+
+        found = await asyncio.to_thread(transfers)
+    assert [(row.id, row.status, row.failure_cause) for row in found] == [
+        ("tr_1", "failed", "busy"),
+        ("tr_2", "completed", None),
+    ]
+    assert {(row.kind, row.transfer_to, row.session_id) for row in found} == {("warm", SALES, "call-1")}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_what_is_no_live_call_is_not_transferred(tmp_path: Path, route: str) -> None:
+    """No call, one that is over, one that nobody can be reached for."""
+    settings = serve_settings(tmp_path, **LIVEKIT)
+    await record(settings, whole_call())
+    path = f"transfers/{route}"
+    async with api(settings) as client:
+        unknown = await client.post(f"/v1/calls/call-0/{path}", json=ROUTES[route])
+        over = await client.post(f"/v1/calls/call-1/{path}", json=ROUTES[route])
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "NOT_FOUND")
+    assert (over.status_code, over.json()["code"]) == (409, "CALL_NOT_LIVE")
+
+
+async def test_a_livekit_that_is_away_is_said_and_each_wish_is_noted(tmp_path: Path) -> None:
+    """503 with `Retry-After`; the audit names the action, and no number."""
+    settings = serve_settings(tmp_path, **LIVEKIT)
+    await record(settings, live_call())
+    async with api(settings) as client:
+        answers = [await client.post(f"/v1/calls/call-1/transfers/{route}", json=ROUTES[route]) for route in ROUTES]
+    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "LIVEKIT_UNAVAILABLE")}
+    assert {answer.headers["retry-after"] for answer in answers} == {"1"}
+    control = EmbeddedControlPlane(settings)
+    async with control.reading() as connection:
+        rows = (await connection.execute(select(audit_entries).order_by(audit_entries.c.created_at))).mappings().all()
+    await control.aclose()
+    assert [row["action"] for row in rows] == [
+        "transfer.blind",
+        "transfer.warm",
+        "transfer.complete",
+        "transfer.cancel",
+    ]
+    assert SALES not in str([dict(row) for row in rows])
+
+
+async def test_without_livekit_it_is_said_what_to_set(tmp_path: Path) -> None:
+    """501 with the names of the variables."""
+    settings = serve_settings(tmp_path)
+    await record(settings, live_call())
+    async with api(settings) as client:
+        answer = await client.post("/v1/calls/call-1/transfers/blind", json=ROUTES["blind"])
+    assert (answer.status_code, answer.json()["code"]) == (501, "NOT_AVAILABLE")
+    assert "LIVEKIT_URL" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("blind", {}),
+        ("blind", {"to": SALES, "headers": {"X-Note": "a\r\nX-Evil: 1"}}),
+        ("blind", {"to": SALES, "headers": {"X Note": "a"}}),
+        ("blind", {"to": SALES, "ringingTimeout": 0}),
+        ("warm", {}),
+        ("warm", {"to": SALES, "destinations": [{"to": SALES}]}),
+        ("warm", {"to": SALES, "from": "2015550123"}),
+        ("warm", {"destinations": [{"to": SALES}] * 11}),
+        ("warm", {"to": SALES, "summary": "x" * 8_000, "screeningPrompt": "x" * 8_000}),
+    ],
+)
+async def test_a_request_nobody_could_follow_is_refused(tmp_path: Path, route: str, body: dict[str, Any]) -> None:
+    """400 before the call is asked."""
+    settings = serve_settings(tmp_path, **LIVEKIT)
+    await record(settings, live_call())
+    async with api(settings) as client:
+        answer = await client.post(f"/v1/calls/call-1/transfers/{route}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "VALIDATION_ERROR")

@@ -1,0 +1,114 @@
+"""What a transfer is made of: the tool's configuration, SIP's answers, and what plain words mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from agent_worker.call.transfer.screening import Verdict, plain_answer
+from agent_worker.domain.transfer import (
+    TransferCause,
+    TransferConfig,
+    TransferDestination,
+    TransferKind,
+    TransferPlan,
+    cause_of,
+    dial_uri,
+)
+
+SALES = {"to": "+12015550123", "label": "Sales"}
+OFFICE = {"to": "+12015550124", "label": "Office"}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"destinations": [SALES]}, TransferKind.BLIND),
+        ({"destinations": [SALES, OFFICE]}, TransferKind.WARM),
+        ({"destinations": [SALES], "screeningPrompt": "Ask kindly."}, TransferKind.WARM),
+        ({"destinations": [SALES, OFFICE], "mode": "blind"}, TransferKind.BLIND),
+    ],
+)
+def test_how_a_caller_is_put_through_follows_from_the_configuration(config: dict[str, Any], kind: TransferKind) -> None:
+    """Where the file does not say it, several destinations or a prompt make it warm."""
+    assert TransferConfig.model_validate(config).kind is kind
+
+
+def test_the_models_choice_comes_first_and_the_others_after_it() -> None:
+    """A blind transfer has its one destination only."""
+    warm = TransferConfig.model_validate({"destinations": [SALES, OFFICE]}).plan("Office", reason="r", summary="s")
+    assert [destination.label for destination in warm.destinations] == ["Office", "Sales"]
+    assert (warm.reason, warm.summary) == ("r", "s")
+    blind = TransferConfig.model_validate({"destinations": [SALES, OFFICE], "mode": "blind"})
+    assert [d.label for d in blind.plan("Office", reason="", summary="").destinations] == ["Office"]
+
+
+@pytest.mark.parametrize("config", [{"ringingTimeout": 0}, {"destination": []}, {"key": "x"}, {"from": "2015550123"}])
+def test_a_mistake_in_the_file_is_one(config: dict[str, Any]) -> None:
+    """Unknown keys, and values nobody could dial with."""
+    with pytest.raises(ValidationError):
+        TransferConfig.model_validate({"destinations": [SALES]} | config)
+
+
+def test_a_blind_transfer_has_one_destination() -> None:
+    """REFER names one."""
+    with pytest.raises(ValidationError, match="one destination"):
+        TransferPlan(kind=TransferKind.BLIND, destinations=[TransferDestination(to="+12015550123")] * 2)
+
+
+def test_seconds_may_come_as_a_float() -> None:
+    """The contract's client sends 25.0."""
+    plan = TransferPlan.model_validate({"kind": "warm", "destinations": [SALES], "ringingTimeout": 25.0})
+    assert plan.ringing_timeout == 25
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        (486, TransferCause.BUSY),
+        (600, TransferCause.BUSY),
+        (480, TransferCause.NO_ANSWER),
+        (487, TransferCause.NO_ANSWER),
+        (603, TransferCause.DECLINED),
+        (404, TransferCause.INVALID_NUMBER),
+        (403, TransferCause.REJECTED_BY_CARRIER),
+        (405, TransferCause.REJECTED_BY_CARRIER),
+        (503, TransferCause.CARRIER_ERROR),
+        (488, TransferCause.DIAL_FAILED),
+        (None, TransferCause.DIAL_FAILED),
+    ],
+)
+def test_sips_answer_names_the_cause(code: int | None, cause: TransferCause) -> None:
+    """Decided by the SIP code alone."""
+    assert cause_of(code) is cause
+
+
+@pytest.mark.parametrize(
+    ("to", "uri"),
+    [
+        ("+12015550123", "tel:+12015550123"),
+        ("tel:+12015550123", "tel:+12015550123"),
+        ("sip:a@b.example", "sip:a@b.example"),
+    ],
+)
+def test_a_refer_names_a_uri(to: str, uri: str) -> None:
+    """A bare number becomes `tel:`."""
+    assert dial_uri(to) == uri
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"),
+    [
+        ("Yes, put them through.", Verdict.ACCEPTED),
+        ("Okay, go ahead", Verdict.ACCEPTED),
+        ("No, not now.", Verdict.DECLINED),
+        ("I am busy", Verdict.DECLINED),
+        ("Yes, but not now", None),
+        ("Who is it?", None),
+    ],
+)
+def test_plain_words_are_understood_without_a_model(words: str, verdict: Verdict | None) -> None:
+    """What is said both ways, or neither, is nobody's yes."""
+    assert plain_answer(words) is verdict
