@@ -31,6 +31,7 @@ TO_SALES = Rule(
 )
 
 YES, NO = "Good morning, I will take the call.", "Good morning, I am too busy."
+MACHINE = "Please leave a message after the tone."
 BRIEFED = Rule("Begin now", reply="A caller wants a room for two. Will you take the call?")
 SCREENING = (
     Rule("take the call", tool="accept_transfer"),
@@ -69,7 +70,7 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     """Set the scene: one phone for each answer, each a destination of the agent's `transfer_call`."""
     rig.providers.openai.rules = [TO_SALES, BRIEFED, *SCREENING, *rig.providers.openai.rules]
-    for line in (YES, NO):
+    for line in (YES, NO, MACHINE):
         rig.providers.deepgram.register_clip(line, render(line, PHONE_RATE, voice=CALLER_VOICE), PHONE_RATE)
     async with _phones(rig, answers) as people:
         destinations = [

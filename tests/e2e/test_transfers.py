@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from agent_worker.testing.sip_policies import Answer, ReferPolicy
-from tests.e2e.putting_through import CALLER_HZ, NO, NUMBERS, PERSON_HZ, YES, heard_tone, hold_up, rows, scene
+from tests.e2e.putting_through import (
+    ASK,
+    CALLER_HZ,
+    MACHINE,
+    NO,
+    NUMBERS,
+    PERSON_HZ,
+    YES,
+    heard_tone,
+    hold_up,
+    rows,
+    scene,
+)
 from tests.e2e.rig import CALLER_LINES, REPLIES, Rig, describe
-from tests.e2e.talk import answered, ended_calls, event_types, reason, say
+from tests.e2e.talk import answered, ended_calls, event_types, reason, say, words
 
 OK = Answer()
 NOBODY = {"message": "Nobody can take your call right now."}
 
 
-@pytest.mark.parametrize("policy", [ReferPolicy(), ReferPolicy(notifies=(), hang_up_after=0.1)])
+DONE = ((0.2, "SIP/2.0 200 OK"),)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        ReferPolicy(notifies=DONE),
+        ReferPolicy(notifies=(), hang_up_after=0.1),
+        ReferPolicy(notifies=DONE, hang_up_after=0.2),
+    ],
+    ids=["notify", "bye", "both at once"],
+)
 async def test_a_blind_transfer_is_done_when_the_carrier_says_so(rig: Rig, tmp_path: Path, policy: ReferPolicy) -> None:
-    """NOTIFY 200, or 202 and BYE: the row is completed, the reason is call_transfer, the room is gone."""
+    """NOTIFY 200, or 202 and BYE, or both: the row is completed, the reason is call_transfer, the room is gone."""
     async with scene(rig, tmp_path, mode="blind") as on:
         on.call.refer_policy = policy
         await on.ask()
@@ -67,10 +91,9 @@ async def test_a_warm_transfer_joins_the_two(rig: Rig, tmp_path: Path, how: str)
     async with scene(rig, tmp_path, OK, mode="warm") as on:
         await on.ask()
         leg = await on.picked_up()
-        # on hold neither hears the other
+        # on hold neither hears the other, and nobody listens to the caller
         await asyncio.gather(hold_up(on.call, CALLER_HZ, 1.0), hold_up(leg, PERSON_HZ, 1.0))
-        await asyncio.sleep(0.5)
-        leaked = heard_tone(leg, CALLER_HZ), heard_tone(on.call, PERSON_HZ)
+        await say(on.call, CALLER_LINES[1])
         if how == "key":
             leg.send_digits("1")
         else:
@@ -78,13 +101,16 @@ async def test_a_warm_transfer_joins_the_two(rig: Rig, tmp_path: Path, how: str)
         await asyncio.sleep(4)
         await asyncio.gather(hold_up(on.call, CALLER_HZ), hold_up(leg, PERSON_HZ))
         await asyncio.sleep(0.5)
-        joined = heard_tone(leg, CALLER_HZ), heard_tone(on.call, PERSON_HZ)
         await leg.hang_up()
         await on.call.wait_ended(5)
         await rig.stack.wait_no_rooms(3)
         [row] = await ended_calls(rig, on.worker)
-    assert leaked == (0.0, 0.0)
-    assert min(joined) > 1.7, joined
+        asked = json.dumps(rig.providers.openai.requests)
+    # over the whole of what each phone heard: all of the second tone, nothing of the first
+    for heard in (heard_tone(leg, CALLER_HZ), heard_tone(on.call, PERSON_HZ)):
+        assert 1.7 < heard < 2.2
+    assert words(row, "user") == [ASK]
+    assert CALLER_LINES[1] not in asked
     assert rows(row) == [("Sales", "completed", None)], describe([row])
     assert reason(row) == "call_transfer"
     assert row["report"]["outcome"] == "transferred"
@@ -125,12 +151,13 @@ async def test_a_caller_comes_back_to_the_agent_when_the_person_hangs_up(rig: Ri
     assert answered(on.call, REPLIES[1].reply)
 
 
-async def test_a_decline_in_words_goes_to_the_next(rig: Rig, tmp_path: Path) -> None:
-    """The first says no, the second takes the caller."""
+@pytest.mark.parametrize(("said", "cause"), [(NO, "declined"), (MACHINE, "voicemail")])
+async def test_a_no_or_a_machine_goes_to_the_next(rig: Rig, tmp_path: Path, said: str, cause: str) -> None:
+    """The first does not take the caller, the second does."""
     async with scene(rig, tmp_path, OK, OK) as on:
         await on.ask()
         first = await on.picked_up(0)
-        await say(first, NO)
+        await say(first, said)
         await first.wait_ended(8)
         second = await on.picked_up(1)
         second.send_digits("1")
@@ -138,7 +165,21 @@ async def test_a_decline_in_words_goes_to_the_next(rig: Rig, tmp_path: Path) -> 
         await second.hang_up()
         await on.call.wait_ended(5)
         [row] = await ended_calls(rig, on.worker)
-    assert rows(row) == [("Sales", "failed", "declined"), ("Overflow", "completed", None)], describe([row])
+    assert rows(row) == [("Sales", "failed", cause), ("Overflow", "completed", None)], describe([row])
+
+
+async def test_a_person_who_only_listens_does_not_take_the_call(rig: Rig, tmp_path: Path) -> None:
+    """Silence is a no; the caller is told in the meantime that somebody is still being asked, and then that nobody came."""
+    async with scene(rig, tmp_path, OK, mode="warm", fallback=NOBODY) as on:
+        await on.ask()
+        leg = await on.picked_up()
+        await leg.wait_ended(30)
+        await asyncio.sleep(5)
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", "declined")], describe([row])
+    assert answered(on.call, NOBODY["message"])
+    assert heard_tone(on.call, PERSON_HZ) == 0
 
 
 @pytest.mark.parametrize(
@@ -165,8 +206,9 @@ async def test_who_is_not_reached_is_followed_by_the_next(rig: Rig, tmp_path: Pa
 
 @pytest.mark.parametrize("strategy", ["return_to_assistant", "take_message", "end_call"])
 async def test_where_nobody_takes_the_caller_the_fallback_does(rig: Rig, tmp_path: Path, strategy: str) -> None:
-    """The caller is told; then the agent goes on, takes a message, or says goodbye."""
-    async with scene(rig, tmp_path, Answer(code=486), mode="warm", fallback=NOBODY | {"strategy": strategy}) as on:
+    """All were asked. The caller is told; then the agent goes on, takes a message, or says goodbye."""
+    nobody = Answer(code=486), Answer(code=603)
+    async with scene(rig, tmp_path, *nobody, fallback=NOBODY | {"strategy": strategy}) as on:
         await on.ask()
         if strategy == "end_call":
             await on.call.wait_ended(15)
@@ -178,7 +220,7 @@ async def test_where_nobody_takes_the_caller_the_fallback_does(rig: Rig, tmp_pat
             await on.call.hang_up()
         [row] = await ended_calls(rig, on.worker)
         tools = {tool["function"]["name"] for tool in rig.providers.openai.requests[-1].get("tools", [])}
-    assert rows(row) == [("Sales", "failed", "busy")], describe([row])
+    assert rows(row) == [("Sales", "failed", "busy"), ("Overflow", "failed", "declined")], describe([row])
     assert answered(on.call, NOBODY["message"])
     assert reason(row) == ("agent_hangup" if strategy == "end_call" else "user_hangup")
     assert ("take_message" in tools) == (strategy == "take_message")
@@ -199,6 +241,22 @@ async def test_a_caller_who_hangs_up_leaves_nobody_on_the_phone(rig: Rig, tmp_pa
         [row] = await ended_calls(rig, on.worker)
     assert rows(row) == [("Sales", "cancelled", "caller_hung_up")], describe([row])
     assert reason(row) == "user_hangup"
+
+
+async def test_a_caller_who_hangs_up_as_the_two_are_joined_leaves_nobody(rig: Rig, tmp_path: Path) -> None:
+    """In the very moment of the yes."""
+    async with scene(rig, tmp_path, OK, mode="warm") as on:
+        await on.ask()
+        leg = await on.picked_up()
+        leg.send_digits("1")
+        await asyncio.sleep(0.25)
+        await on.call.hang_up()
+        await leg.wait_ended(1.5)
+        await rig.stack.wait_no_rooms(3)
+        [row] = await ended_calls(rig, on.worker)
+    [(_, status, cause)] = rows(row)
+    assert (status, cause) in {("completed", None), ("cancelled", "caller_hung_up")}, describe([row])
+    assert reason(row) == ("call_transfer" if status == "completed" else "user_hangup")
 
 
 async def test_a_person_who_hangs_up_while_asked_is_a_no(rig: Rig, tmp_path: Path) -> None:
@@ -235,10 +293,12 @@ async def test_with_the_model_dead_the_person_can_still_take_the_caller(rig: Rig
 
 
 async def test_the_key_0_reaches_a_person(rig: Rig, tmp_path: Path) -> None:
-    """Without a word to the agent."""
+    """Without a word to the agent; pressed again meanwhile, it begins nothing else."""
     async with scene(rig, tmp_path, OK, mode="warm") as on:
         on.call.send_digits("0")
         leg = await on.picked_up()
+        on.call.send_digits("0")
+        await asyncio.sleep(0.5)
         leg.send_digits("1")
         await asyncio.sleep(1)
         await leg.hang_up()
