@@ -29,6 +29,7 @@ class Moments:
     invite_at: float | None = None
     ringing_at: float | None = None
     answered_at: float | None = None
+    referred_at: float | None = None
     ended_at: float | None = None
 
 
@@ -334,6 +335,7 @@ class SipCall:
 
     async def _treat_refer(self, message: SipMessage) -> None:
         policy = self.refer_policy
+        self.moments.referred_at = time.monotonic()
         self.refer_to = header_uri(message.header("Refer-To"))
         self.referred.set()
         if policy.code == 0:
