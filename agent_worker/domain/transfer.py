@@ -86,7 +86,7 @@ def _integral(value: object) -> object:
 
 
 Seconds = Annotated[int, BeforeValidator(_integral), Field(ge=1, le=120)]
-E164 = Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$")]
+E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
 Target = Annotated[str, Field(min_length=3, max_length=255)]
 AfterBridge = Literal["end_call", "return_to_assistant"]
 """What becomes of a caller whose person has hung up after they had been joined."""
