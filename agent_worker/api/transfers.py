@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent_worker.api.auth import Principal
 from agent_worker.api.backend import Backend
 from agent_worker.api.call_shapes import TRANSFER_EXAMPLE, CallTransfer
-from agent_worker.api.errors import ApiError
+from agent_worker.api.errors import ApiError, issues_of
 from agent_worker.api.known_calls import CallId, Operator
 from agent_worker.api.live import ask_live, live_row, noted_call, require_livekit, unavailable
 from agent_worker.api.shapes import RequestShape, SnakeShape, errors
+from agent_worker.domain.refer_headers import ReferHeaders
 from agent_worker.domain.transfer import (
     E164,
     Prompt,
@@ -71,7 +72,7 @@ class BlindTransferRequest(RequestShape):
     participant_identity: str | None = Field(None, max_length=200)
     play_dialtone: bool = False
     ringing_timeout: Seconds | None = None
-    headers: dict[str, str] = Field(default_factory=dict, max_length=50)
+    headers: ReferHeaders = Field(default_factory=dict)
     metadata: Record = Field(default_factory=dict)
 
 
@@ -204,7 +205,7 @@ def _plan(**fields: Any) -> TransferPlan:
     try:
         return TransferPlan(**fields)
     except ValidationError as error:
-        issues = [{"path": list(issue["loc"]), "message": issue["msg"]} for issue in error.errors()]
+        issues = issues_of(error.errors(include_url=False, include_input=False))
         raise ApiError(400, "VALIDATION_ERROR", "Invalid request", retryable=False, issues=issues) from None
 
 

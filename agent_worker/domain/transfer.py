@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from agent_worker.domain.config_model import ConfigModel, Metadata
-from agent_worker.domain.lifecycle_hook import Headers
+from agent_worker.domain.refer_headers import ReferHeaders
 
 DEFAULT_RINGING_SECONDS = 25
 VOICEMAIL_SECONDS = 10
@@ -169,7 +169,7 @@ class TransferPlan(ConfigModel):
     reason: str = Field("", max_length=2_000)
     announcement: str = Field("", max_length=1_000)
     ringing_timeout: Seconds = DEFAULT_RINGING_SECONDS
-    headers: Headers = Field(default_factory=dict)
+    headers: ReferHeaders = Field(default_factory=dict)
     play_dialtone: bool = False
     hold_audio_url: str | None = Field(None, max_length=2_048)
     fallback: TransferFallback = Field(default_factory=TransferFallback)
@@ -208,7 +208,7 @@ class TransferConfig(ConfigModel):
     voicemail_detection: VoicemailDetection = Field(default_factory=VoicemailDetection)
     hold_audio_url: str | None = Field(None, max_length=2_048)
     play_dialtone: bool = False
-    headers: Headers = Field(default_factory=dict)
+    headers: ReferHeaders = Field(default_factory=dict)
     after_bridge: AfterBridge = "end_call"
     transcribe: bool = False
     announcement: str = Field("One moment, I will put you through to {destination}.", max_length=500)
