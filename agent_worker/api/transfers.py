@@ -55,7 +55,8 @@ _STATUS = {
     "CALL_NOT_LIVE": 409,
     "TRANSFER_ACTIVE": 409,
     "TRANSFER_NOT_ACTIVE": 409,
-    "TOO_MANY_TRANSFERS": 409,
+    "TOO_MANY_ATTEMPTS": 409,
+    "TOO_MANY_TRANSFERS": 429,
     "RECIPIENT_MISMATCH": 409,
     "PARTICIPANT_MISMATCH": 409,
     "DESTINATION_NOT_ALLOWED": 400,
@@ -230,7 +231,8 @@ async def _ask(
     except ValueError as error:
         raise unavailable("CALL_NOT_REACHED", "The call gives an answer nobody here understands.") from error
     if answer.code:
-        raise ApiError(_STATUS.get(answer.code, 409), answer.code, answer.message, retryable=False)
+        status = _STATUS.get(answer.code, 409)
+        raise ApiError(status, answer.code, answer.message, retryable=status == 429)
     return answer
 
 

@@ -10,6 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from agent_worker.domain.config_model import ConfigModel, Metadata
 from agent_worker.domain.refer_headers import ReferHeaders
 
+MOST_ATTEMPTS = 20
+"""Of one call: an agent that keeps on trying is an agent that dials in circles."""
+
 DEFAULT_RINGING_SECONDS = 25
 VOICEMAIL_SECONDS = 10
 

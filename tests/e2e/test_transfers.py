@@ -261,3 +261,20 @@ async def test_a_worker_killed_while_two_are_joined_leaves_nobody(rig: Rig, tmp_
         await rig.stack.wait_no_rooms(5)
         [row] = await ended_calls(rig, on.worker)
     assert rows(row) == [("Sales", "completed", None)], describe([row])
+
+
+async def test_a_full_hour_calls_nobody_more(rig: Rig, tmp_path: Path) -> None:
+    """The next destination is left out, the fallback follows, and the model is told when it tries again."""
+    env = {"AGENT_WORKER_TRANSFERS_PER_HOUR": "1"}
+    async with scene(rig, tmp_path, Answer(code=486), OK, mode="warm", fallback=NOBODY, env=env) as on:
+        await on.ask()
+        await asyncio.sleep(9)
+        await on.ask()
+        await asyncio.sleep(4)
+        told = str(rig.providers.openai.requests[-1]["messages"][-1])
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", "busy")], describe([row])
+    assert answered(on.call, NOBODY["message"])
+    assert "limit of transfers in an hour" in told
+    assert event_types(row).count("transfer.refused") == 2
