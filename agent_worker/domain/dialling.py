@@ -38,6 +38,10 @@ _EMERGENCY_USERS = frozenset({"112", "911", "999"})
 """Users of a SIP address that a telephone system takes for an emergency, wherever it stands."""
 
 
+DIAL_POLICY = "dial_policy"
+"""Key of the policy in a validation's context: whoever checks a configuration hands over the one that is in force."""
+
+
 class NotDialled(Exception):
     """A destination that is not dialled; the text says why, without the destination."""
 

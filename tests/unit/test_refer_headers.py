@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from agent_worker.domain.refer_headers import MOST_CHARS, is_reserved
 from agent_worker.domain.transfer import TransferConfig, TransferPlan
 
-NAMED = (
-    "Via From To Contact Call-ID CSeq Max-Forwards Route Record-Route Refer-To Referred-By Replaces Authorization "
-    "Proxy-Authorization Proxy-Require Content-Type Content-Length P-Asserted-Identity P-Preferred-Identity "
-    "Remote-Party-ID Diversion Identity v f t m i l c r b y"
-).split()
+NAMED = [
+    *("Via", "From", "To", "Contact", "Call-ID", "CSeq", "Max-Forwards", "Route", "Record-Route", "Refer-To"),
+    *("Referred-By", "Replaces", "Authorization", "Proxy-Authorization", "Proxy-Require", "Content-Type"),
+    *("Content-Length", "P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Diversion", "Identity"),
+    *"vftmilcrby",
+]
 
 
 def plan(headers: dict[str, str]) -> TransferPlan:
