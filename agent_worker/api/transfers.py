@@ -36,6 +36,7 @@ from agent_worker.domain.transfer_command import (
     CANCEL,
     COMPLETE,
     MAX_BYTES,
+    MOST_REASON_CHARS,
     BeginTransfer,
     CancelTransfer,
     CompleteTransfer,
@@ -114,7 +115,7 @@ class CancelTransferRequest(RequestShape):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "in_a_meeting", "tryNext": True}]})
 
-    reason: str | None = Field(None, max_length=200)
+    reason: str | None = Field(None, max_length=MOST_REASON_CHARS)
     summary: Prompt | None = None
     try_next: bool = False
     voicemail_detected: bool = False

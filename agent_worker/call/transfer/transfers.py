@@ -12,7 +12,6 @@ from agent_worker.call.line import LineClosed
 from agent_worker.call.live_call import Ending, LiveCall, TransferRefused
 from agent_worker.call.transfer.attempt import Attempt, Cancelled
 from agent_worker.call.transfer.blind import hand_over
-from agent_worker.call.transfer.consultation import consultation_room
 from agent_worker.call.transfer.hold import back_to_agent
 from agent_worker.call.transfer.hourly_cap import HourlyCap
 from agent_worker.call.transfer.screening import Briefing
@@ -30,6 +29,7 @@ from agent_worker.domain.transfer import (
 )
 from agent_worker.providers.stack import Stack
 from agent_worker.settings import Settings
+from agent_worker.telephony.rooms import consultation_room
 from agent_worker.toolbox.binding import BoundTool
 
 logger = logging.getLogger("agent_worker.call")
