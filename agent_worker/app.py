@@ -57,8 +57,7 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
 
     Raises:
         ConfigErrors: all mistakes in all agent files.
-        SettingsError: AGENT_WORKER_CONTROL_TOKEN is too short, AGENT_WORKER_RECORDINGS_URL cannot be used, or
-            AGENT_WORKER_DIAL_ALLOW has an entry that is none.
+        SettingsError: AGENT_WORKER_CONTROL_TOKEN, AGENT_WORKER_RECORDINGS_URL or AGENT_WORKER_DIAL_ALLOW cannot be used.
     """
     # this process is the control plane, whatever a worker beside it is told by the same environment
     settings = settings.model_copy(update={"control_url": ""})
@@ -68,7 +67,7 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
     backend = Backend(settings, control, catalog, keeper, streaming or Streaming())
     opened = OpenCalls(control)
     _ = control.recordings  # at once: a URL that cannot be used is found before a call
-    _ = DialPolicy.of(settings.dial_allow)  # and so is an entry of it that is a mistake
+    _ = DialPolicy.of(settings.dial_allow)
     authenticator = Authenticator(control)
     webhooks = EgressClient(AddressPolicy.of(settings.egress_allow))
     loops = {

@@ -6,7 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from livekit import api
 
+from agent_worker.domain.transfer import MOST_ATTEMPTS
+from agent_worker.telephony.rooms import consultation_room, delete_consultations
 from agent_worker.testing.sip_policies import Answer, ReferPolicy
 from tests.e2e.putting_through import CALLER_HZ, NO, NUMBERS, PERSON_HZ, YES, heard_tone, hold_up, rows, scene
 from tests.e2e.rig import CALLER_LINES, REPLIES, Rig, describe
@@ -278,3 +281,16 @@ async def test_a_full_hour_calls_nobody_more(rig: Rig, tmp_path: Path) -> None:
     assert answered(on.call, NOBODY["message"])
     assert "limit of transfers in an hour" in told
     assert event_types(row).count("transfer.refused") == 2
+
+
+async def test_a_calls_consultation_rooms_go_and_no_others(rig: Rig) -> None:
+    """The server is asked for the names they can have; those of another call, and the caller's own room, stay."""
+    mine = [consultation_room("call-1", attempt) for attempt in (1, 7, MOST_ATTEMPTS)]
+    others = ["call-1", consultation_room("call-12", 1), consultation_room("call", 1)]
+    for name in (*mine, *others):
+        await rig.stack.lk.room.create_room(api.CreateRoomRequest(name=name, empty_timeout=60))
+    await delete_consultations(rig.stack.lk, "call-1")
+    left = await rig.stack.rooms()
+    for name in left:
+        await rig.stack.delete_room(name)
+    assert sorted(left) == sorted(others)

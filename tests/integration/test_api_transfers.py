@@ -155,6 +155,7 @@ async def test_without_livekit_it_is_said_what_to_set(tmp_path: Path) -> None:
         ("warm", {"to": SALES, "from": "2015550123"}),
         ("warm", {"destinations": [{"to": SALES}] * 11}),
         ("warm", {"to": SALES, "summary": "x" * 8_000, "screeningPrompt": "x" * 8_000}),
+        ("tr_1/cancel", {"reason": "x" * 201}),
     ],
 )
 async def test_a_request_nobody_could_follow_is_refused(tmp_path: Path, route: str, body: dict[str, Any]) -> None:

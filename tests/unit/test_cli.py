@@ -203,6 +203,15 @@ def test_check_tells_each_mistake_with_its_remedy(
     assert lines[1] == "1 problem."
 
 
+@pytest.mark.parametrize("command", ["start", "serve"])
+def test_a_list_of_whom_to_call_is_checked_at_the_start(desk: Path, command: str) -> None:
+    """By those who call, and by those who take agents over HTTP."""
+    shown = run(command, cwd=desk, **LIVEKIT_AWAY, AGENT_WORKER_DIAL_ALLOW="US, USA")
+
+    assert shown.returncode == 2
+    assert "AGENT_WORKER_DIAL_ALLOW: 'USA' is no country, number or host." in shown.stderr
+
+
 def test_start_tells_what_a_tool_cannot_be_configured_with(desk: Path) -> None:
     """Every mistake with its line, before a call could meet it; exit code 2."""
     (desk / "agents" / "desk.yaml").write_text(TRANSFERRING.format("{mode: cold, ringingTimeout: 0}"), encoding="utf-8")
