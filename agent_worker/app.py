@@ -57,7 +57,7 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
 
     Raises:
         ConfigErrors: all mistakes in all agent files.
-        SettingsError: AGENT_WORKER_CONTROL_TOKEN, AGENT_WORKER_RECORDINGS_URL or AGENT_WORKER_DIAL_ALLOW cannot be used.
+        SettingsError: AGENT_WORKER_CONTROL_TOKEN, …_RECORDINGS_URL or …_DIAL_ALLOW cannot be used.
     """
     # this process is the control plane, whatever a worker beside it is told by the same environment
     settings = settings.model_copy(update={"control_url": ""})
