@@ -34,6 +34,7 @@ from agent_worker.control.recording_jobs import recording_runner
 from agent_worker.control.retention import Retention
 from agent_worker.control.server_events import LIVEKIT_EVENT, ServerEvents
 from agent_worker.control.sweeper import Sweeper
+from agent_worker.domain.dialling import DialPolicy
 from agent_worker.egress.client import EgressClient
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.settings import Settings
@@ -56,7 +57,7 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
 
     Raises:
         ConfigErrors: all mistakes in all agent files.
-        SettingsError: AGENT_WORKER_CONTROL_TOKEN is too short, or AGENT_WORKER_RECORDINGS_URL cannot be used.
+        SettingsError: AGENT_WORKER_CONTROL_TOKEN, …_RECORDINGS_URL or …_DIAL_ALLOW cannot be used.
     """
     # this process is the control plane, whatever a worker beside it is told by the same environment
     settings = settings.model_copy(update={"control_url": ""})
@@ -66,6 +67,7 @@ def create_app(settings: Settings, *, streaming: Streaming | None = None) -> Fas
     backend = Backend(settings, control, catalog, keeper, streaming or Streaming())
     opened = OpenCalls(control)
     _ = control.recordings  # at once: a URL that cannot be used is found before a call
+    _ = DialPolicy.of(settings.dial_allow)
     authenticator = Authenticator(control)
     webhooks = EgressClient(AddressPolicy.of(settings.egress_allow))
     loops = {

@@ -18,6 +18,7 @@ from agent_worker.config.inactive import inactive_keys
 from agent_worker.config.presets_file import read_presets
 from agent_worker.config.problems import ConfigErrors, did_you_mean
 from agent_worker.config.resolve import agent_layer, default_layer, resolve
+from agent_worker.config.tool_configs import tool_config_problems
 from agent_worker.control.make import is_remote, make_catalog
 from agent_worker.control.prices import read_prices
 from agent_worker.domain.agent import AgentConfig
@@ -27,7 +28,7 @@ from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import AgentWorkerError, ConfigError, SettingsError
 from agent_worker.settings import Settings, read_settings
 from agent_worker.store.engine import database_url
-from agent_worker.toolbox.loader import load_tools
+from agent_worker.toolbox.loader import config_models, load_tools
 
 T = TypeVar("T")
 
@@ -90,10 +91,12 @@ def run_check() -> CheckOutcome:
     outcome.numbers = _numbers_by_agent(catalog)
     outcome.notes.extend(catalog.notes)
     policy = outcome.try_to(lambda: AddressPolicy.of(settings.egress_allow))
-    outcome.try_to(lambda: DialPolicy.of(settings.dial_allow))
+    dialling = outcome.try_to(lambda: DialPolicy.of(settings.dial_allow))
     for found in catalog.files.values():
         if tools is not None:
             outcome.problems.extend(_unknown_tools(found, outcome.tools))
+        if tools is not None and dialling is not None:
+            outcome.problems.extend(tool_config_problems(found, config_models(tools), dialling))
         if presets is not None:
             outcome.problems.extend(_unusable_providers(found, presets))
         if policy is not None:

@@ -25,7 +25,8 @@ from prometheus_client import (
 
 from agent_worker import __version__
 from agent_worker.domain.call import Direction
-from agent_worker.domain.fact import CallAnswered, CallEnded, CallOpened, Fact, TranscriptSpoken
+from agent_worker.domain.fact import CallAnswered, CallEnded, CallOpened, Fact, TranscriptSpoken, TransferChanged
+from agent_worker.domain.transfer import OPEN_STATUSES
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -75,6 +76,12 @@ TURN_LEG_SECONDS = Histogram(
     "Parts of a turn: end_of_turn, model (first token), voice (first audio).",
     ["leg"],
     buckets=_LEG_BUCKETS,
+    registry=WORKER,
+)
+TRANSFERS = Counter(
+    "agent_worker_transfers",
+    "Attempts to put a caller through that are over, by kind and how: completed, failed, cancelled.",
+    ["kind", "status"],
     registry=WORKER,
 )
 FACTS_SHIPPED = Counter("agent_worker_facts_shipped", "Facts the control plane has taken.", registry=WORKER)
@@ -157,6 +164,7 @@ class _Known:
     direction: Direction | None = None
     opened_at: datetime | None = None
     turns: set[int] = field(default_factory=set)
+    transfers: set[str] = field(default_factory=set)
 
 
 class CallMeter:
@@ -176,6 +184,8 @@ class CallMeter:
                     self._answered(fact)
                 case TranscriptSpoken():
                     self._spoken(fact)
+                case TransferChanged():
+                    self._transferred(fact)
                 case CallEnded():
                     known = self._calls.pop(fact.call_id, _Known())
                     CALLS_ENDED.labels(known.direction or "", fact.disconnection_reason).inc()
@@ -192,6 +202,14 @@ class CallMeter:
         known = self._calls.get(fact.call_id)
         if known is not None and known.opened_at is not None:
             ANSWER_SECONDS.labels(known.direction).observe((fact.at - known.opened_at).total_seconds())
+
+    def _transferred(self, fact: TransferChanged) -> None:
+        """Count an attempt once it is over: it is told again with whatever is added to it."""
+        known = self._calls.get(fact.call_id)
+        if known is None or fact.status in OPEN_STATUSES or fact.transfer_id in known.transfers:
+            return
+        known.transfers.add(fact.transfer_id)
+        TRANSFERS.labels(fact.transfer_kind, fact.status).inc()
 
     def _spoken(self, fact: TranscriptSpoken) -> None:
         """Count a reply's latencies: an entry is told again with each leg that becomes known."""

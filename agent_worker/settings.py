@@ -138,7 +138,13 @@ class Settings(BaseSettings):
     dial_allow: str = Field(
         "",
         description="Whom calls may be transferred to, with commas: ISO countries, E.164 numbers, SIP hosts; "
-        "default: any number but emergency and premium ones, no SIP address.",
+        "default: any number of a country but emergency and premium ones, no SIP address.",
+    )
+    transfers_per_hour: int = Field(
+        120,
+        ge=0,
+        le=10_000,
+        description="People all calls of this host may call in an hour to put callers through; 0 = no limit.",
     )
     sip_address: str = Field(
         "", description="host:port of the SIP bridge, for `doctor`; default: LIVEKIT_URL's host, port 5060."

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Mapping
 
 from livekit.agents import JobContext, JobProcess
 from livekit.rtc._ffi_client import FfiClient
@@ -24,6 +25,8 @@ from agent_worker.call.wrapup import wrap_up
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.config.catalog_cache import CachedCatalog
 from agent_worker.config.presets_file import read_presets
+from agent_worker.config.problems import ConfigErrors
+from agent_worker.config.tool_configs import tool_config_problems
 from agent_worker.control.make import check_control, make_catalog, make_control
 from agent_worker.domain.call import CallRefusal, DisconnectionReason
 from agent_worker.domain.dialling import DialPolicy
@@ -33,7 +36,8 @@ from agent_worker.host import RESCUE_KEY, WorkerHost
 from agent_worker.logging_setup import configure_logging
 from agent_worker.providers.registry import check_stack
 from agent_worker.settings import Settings, settings
-from agent_worker.toolbox.loader import load_tools
+from agent_worker.toolbox.loaded_tool import LoadedTool
+from agent_worker.toolbox.loader import config_models, load_tools
 
 logger = logging.getLogger("agent_worker.worker")
 
@@ -126,16 +130,26 @@ def run_worker(configuration: Settings, *, dev: bool) -> int:
     configuration.require_livekit()
     configure_logging(configuration, text=dev)
     check_control(configuration)
-    _ = DialPolicy.of(configuration.dial_allow)  # at once: a mistake in it is found before a call
+    dialling = DialPolicy.of(configuration.dial_allow)  # at once: a mistake in it is found before a call
+    tools = load_tools(configuration.tools_dir)
     catalog = make_catalog(configuration)
     presets = read_presets(configuration.presets_file)
     if catalog.files is not None:
+        check_tool_configs(catalog.files, tools, dialling)
         check_providers(catalog.files, presets)
     return asyncio.run(_run_host(configuration, catalog))
 
 
 async def _run_host(configuration: Settings, catalog: CachedCatalog) -> int:
     return await WorkerHost(configuration, catalog, entrypoint, prewarm, worker_id(configuration)).run()
+
+
+def check_tool_configs(catalog: AgentCatalog, tools: Mapping[str, LoadedTool], dialling: DialPolicy) -> None:
+    """Raise `ConfigErrors` where agents configure tools with what these cannot use."""
+    models = config_models(tools)
+    problems = [p for found in catalog.files.values() for p in tool_config_problems(found, models, dialling)]
+    if problems:
+        raise ConfigErrors(problems)
 
 
 def check_providers(catalog: AgentCatalog, presets: Presets) -> None:

@@ -8,7 +8,7 @@ from agent_worker.domain.transfer import TransferConfig
 from agent_worker.toolbox import CallControl, FromConfig, ToolRefused, tool
 
 
-@tool(ends_turn=True)
+@tool(ends_turn=True, config=TransferConfig)
 async def transfer_call(
     control: CallControl,
     destination: Annotated[str, FromConfig("destinations", "label")],

@@ -92,7 +92,7 @@ _ALL_KEYS = frozenset(field.alias or name for name, field in AgentConfig.model_f
 
 async def _create(backend: Backend, principal: Principal, body: Mapping[str, Any]) -> AgentRow:
     unlimited(principal)
-    checked = _usable(new_agent(body, rules_of(backend)), backend, None)
+    checked = _usable(new_agent(body, await rules_of(backend)), backend, None)
     assert checked.agent is not None
     async with backend.control.writing() as connection:
         made = await save_agent(connection, backend.organization_id, checked.agent, agent_id=None, now=utc_now())
@@ -106,7 +106,7 @@ async def _create(backend: Backend, principal: Principal, body: Mapping[str, Any
 async def _change(backend: Backend, principal: Principal, agent_id: str, body: Mapping[str, Any]) -> AgentRow:
     async with backend.control.writing() as connection:
         before = await agent_to_change(connection, backend, principal, agent_id)
-        checked = _usable(changed_agent(before.agent, body, rules_of(backend)), backend, agent_id)
+        checked = _usable(changed_agent(before.agent, body, await rules_of(backend)), backend, agent_id)
         assert checked.agent is not None
         now = utc_now()
         times = changed_times(before, checked.agent, now)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path as FolderPath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Depends, Path
+from pydantic import BaseModel
 
 from agent_worker.api.agent_rows import of_file
 from agent_worker.api.auth import Principal, Scope, requires
@@ -16,11 +21,16 @@ from agent_worker.api.errors import ApiError
 from agent_worker.config.agent_body import Rules
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.control.stored_catalog import with_prompt
+from agent_worker.domain.dialling import DialPolicy
 from agent_worker.egress.policy import AddressPolicy
+from agent_worker.errors import ConfigError
 from agent_worker.store.agents import StoredAgent, stored_agent, stored_agents
+from agent_worker.toolbox.loader import config_models, load_tools
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+logger = logging.getLogger("agent_worker.api")
 
 Source = Literal["file", "database"]
 Reader = Annotated[Principal, Depends(requires(Scope.READ))]
@@ -84,9 +94,24 @@ def unknown_agent() -> ApiError:
     return ApiError(404, "NOT_FOUND", "There is no such agent.", retryable=False)
 
 
-def rules_of(backend: Backend, env: Mapping[str, str] = os.environ) -> Rules:
-    """Return what configurations that come over HTTP are held against."""
-    return Rules(AddressPolicy.of(backend.settings.egress_allow), backend.settings.prompts_dir, env)
+async def rules_of(backend: Backend, env: Mapping[str, str] = os.environ) -> Rules:
+    """Return what configurations that come over HTTP are held against.
+
+    The tools are loaded once, when the first configuration comes; where that fails, their `config` is not checked.
+    """
+    settings = backend.settings
+    try:
+        tool_configs = await asyncio.to_thread(_tool_configs, settings.tools_dir)
+    except ConfigError as error:
+        logger.error("tools not loaded: what agents configure them with is not checked", extra={"code": error.code})
+        tool_configs = {}
+    policy, dialling = AddressPolicy.of(settings.egress_allow), DialPolicy.of(settings.dial_allow)
+    return Rules(policy, settings.prompts_dir, env, tool_configs, dialling)
+
+
+@lru_cache(maxsize=1)
+def _tool_configs(tools_dir: FolderPath) -> Mapping[str, type[BaseModel]]:
+    return config_models(load_tools(tools_dir))
 
 
 def _is_a_file(files: AgentCatalog, agent_id: str) -> ApiError:

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent_worker.api.auth import Principal
 from agent_worker.api.backend import Backend
 from agent_worker.api.call_shapes import TRANSFER_EXAMPLE, CallTransfer
-from agent_worker.api.errors import ApiError
+from agent_worker.api.errors import ApiError, issues_of
 from agent_worker.api.known_calls import CallId, Operator
 from agent_worker.api.live import ask_live, live_row, noted_call, require_livekit, unavailable
 from agent_worker.api.shapes import RequestShape, SnakeShape, errors
+from agent_worker.domain.refer_headers import ReferHeaders
 from agent_worker.domain.transfer import (
     E164,
     Prompt,
@@ -35,6 +36,7 @@ from agent_worker.domain.transfer_command import (
     CANCEL,
     COMPLETE,
     MAX_BYTES,
+    MOST_REASON_CHARS,
     BeginTransfer,
     CancelTransfer,
     CompleteTransfer,
@@ -54,7 +56,8 @@ _STATUS = {
     "CALL_NOT_LIVE": 409,
     "TRANSFER_ACTIVE": 409,
     "TRANSFER_NOT_ACTIVE": 409,
-    "TOO_MANY_TRANSFERS": 409,
+    "TOO_MANY_ATTEMPTS": 409,
+    "TOO_MANY_TRANSFERS": 429,
     "RECIPIENT_MISMATCH": 409,
     "PARTICIPANT_MISMATCH": 409,
     "DESTINATION_NOT_ALLOWED": 400,
@@ -71,7 +74,7 @@ class BlindTransferRequest(RequestShape):
     participant_identity: str | None = Field(None, max_length=200)
     play_dialtone: bool = False
     ringing_timeout: Seconds | None = None
-    headers: dict[str, str] = Field(default_factory=dict, max_length=50)
+    headers: ReferHeaders = Field(default_factory=dict)
     metadata: Record = Field(default_factory=dict)
 
 
@@ -112,7 +115,7 @@ class CancelTransferRequest(RequestShape):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "in_a_meeting", "tryNext": True}]})
 
-    reason: str | None = Field(None, max_length=200)
+    reason: str | None = Field(None, max_length=MOST_REASON_CHARS)
     summary: Prompt | None = None
     try_next: bool = False
     voicemail_detected: bool = False
@@ -204,7 +207,7 @@ def _plan(**fields: Any) -> TransferPlan:
     try:
         return TransferPlan(**fields)
     except ValidationError as error:
-        issues = [{"path": list(issue["loc"]), "message": issue["msg"]} for issue in error.errors()]
+        issues = issues_of(error.errors(include_url=False, include_input=False))
         raise ApiError(400, "VALIDATION_ERROR", "Invalid request", retryable=False, issues=issues) from None
 
 
@@ -229,7 +232,8 @@ async def _ask(
     except ValueError as error:
         raise unavailable("CALL_NOT_REACHED", "The call gives an answer nobody here understands.") from error
     if answer.code:
-        raise ApiError(_STATUS.get(answer.code, 409), answer.code, answer.message, retryable=False)
+        status = _STATUS.get(answer.code, 409)
+        raise ApiError(status, answer.code, answer.message, retryable=status == 429)
     return answer
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from agent_worker.config.agent_checks import outbound_problems, template_problems
 from agent_worker.config.agent_files import contradictions
@@ -15,8 +15,10 @@ from agent_worker.config.inactive import inactive_keys
 from agent_worker.config.kept_secrets import named_in_environment, with_kept_secrets, with_kept_source
 from agent_worker.config.numbers import E164
 from agent_worker.config.resolve import agent_layer, default_layer, resolve
+from agent_worker.config.tool_configs import tool_config_problems
 from agent_worker.config.yaml_file import Location, expectation, remedy_for_unknown
 from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.dialling import DialPolicy
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import ConfigError
 from agent_worker.prompting import prompt, read_prompts
@@ -61,11 +63,15 @@ class Rules:
         policy: where the agent's URLs may lead.
         prompts_dir: where the files are that `prompt` names and templates include.
         env: the environment, which secrets of rows that no request wrote may name.
+        tool_configs: what tools may be configured with, by their function's name.
+        dialling: whom calls may be transferred to.
     """
 
     policy: AddressPolicy
     prompts_dir: Path
     env: Mapping[str, str]
+    tool_configs: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    dialling: DialPolicy = field(default_factory=DialPolicy)
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,7 @@ def _checked(
     agent = AgentConfig.model_validate(values, extra="ignore", by_alias=True, by_name=False)
     request = _Request(agent)
     found = [*_number_problems(request), *contradictions(request), *outbound_problems(request, rules.policy, rules.env)]
+    found += tool_config_problems(request, rules.tool_configs, rules.dialling)
     warned, prompted = [], _with_text(request, rules.prompts_dir)
     if isinstance(prompted, _At):
         found.append(prompted)

@@ -70,6 +70,10 @@ PATTERNS = {
     r"^[A-Za-z0-9.:\[\]_-]+$": "must be a host, or host:port",
     r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$": "must be the name of an HTTP header",
     r"^[^\x00-\x08\x0a-\x1f\x7f]*$": "must be one line of text",
+    r"^[A-Za-z0-9.!%*_+`'~-]{1,64}$": "must be the name of a SIP header",
+    r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$": "must be one line of text",
+    r"^\+[1-9][0-9]{6,14}$": "must be E.164, such as +12015550123",
+    r"^[0-9*#]$": "must be one key of a telephone: a digit, * or #",
 }
 """What the patterns of the models mean, in words."""
 

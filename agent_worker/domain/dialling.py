@@ -1,7 +1,8 @@
 """Whom we dial at all: numbers and SIP addresses are checked before anything rings, whoever asked for them.
 
-Emergency and premium-rate numbers are never dialled. Beyond that an operator can limit calls to countries, to numbers
-and to SIP hosts; a SIP address is dialled only where its host is allowed by name.
+Emergency and premium-rate numbers are never dialled, nor what is no telephone number. Satellite telephones and numbers
+that belong to no country are dialled where an operator lists them one by one. Beyond that an operator can limit calls
+to countries, to numbers and to SIP hosts; a SIP address is dialled only where its host is allowed by name.
 """
 
 from __future__ import annotations
@@ -10,20 +11,35 @@ import re
 from dataclasses import dataclass, field
 
 import phonenumbers
-from phonenumbers import PhoneNumberType, shortnumberinfo
+from phonenumbers import PhoneNumber, PhoneNumberType, shortnumberinfo
 
 from agent_worker.errors import SettingsError
 
 _SIP = re.compile(
-    r"^sips?:(?:[A-Za-z0-9._~+*#%!$&'()=-]{1,128}@)?(?P<host>[A-Za-z0-9.-]{1,253})(?::\d{1,5})?(;transport=(udp|tcp|tls))?$"
+    r"sips?:(?:(?P<user>[A-Za-z0-9._~+*!-]{1,128})@)?(?P<host>[A-Za-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:;transport=(?:udp|tcp|tls))?"
 )
-_HOST = re.compile(r"^(?=.*[.])[A-Za-z0-9.-]{3,253}$")
-_NUMBER = re.compile(r"^(?:tel:)?(\+[1-9]\d{6,14})$")
+_HOST = re.compile(r"(?=[^:]*[.])[A-Za-z0-9.-]{3,253}(?::[0-9]{1,5})?")
+_NUMBER = re.compile(r"\+[1-9][0-9]{1,14}")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+
+_DEFAULT_PORTS = frozenset({"", "5060", "5061"})
+"""Ports of a SIP address whose host is allowed without one."""
 
 _NEVER = frozenset(
     {PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST, PhoneNumberType.UAN, PhoneNumberType.PERSONAL_NUMBER}
 )
 """Kinds of number that cost whoever dials them more than a call."""
+
+_NO_COUNTRY = "001"
+"""Region of +800, +808, +870, +878, +881, +882, +883, +888 and +979: satellites, networks and services of the world."""
+
+_EMERGENCY_USERS = frozenset({"112", "911", "999"})
+"""Users of a SIP address that a telephone system takes for an emergency, wherever it stands."""
+
+
+DIAL_POLICY = "dial_policy"
+"""Key of the policy in a validation's context: whoever checks a configuration hands over the one that is in force."""
 
 
 class NotDialled(Exception):
@@ -38,7 +54,7 @@ class DialPolicy:
         countries: ISO codes.
         numbers: E.164 numbers; those of `countries` are dialled besides, where both are empty all are. Emergency and
             premium ones never are.
-        sip_hosts: hosts of SIP addresses, lower case.
+        sip_hosts: hosts of SIP addresses, lower case, each alone or with its port: `pbx.example.com:5080`.
     """
 
     countries: frozenset[str] = frozenset()
@@ -47,7 +63,7 @@ class DialPolicy:
 
     @classmethod
     def of(cls, written: str) -> DialPolicy:
-        """Return the policy of a list with commas: `US, GB, +12015550123, pbx.example.com`.
+        """Return the policy of a list with commas: `US, GB, +12015550123, pbx.example.com, pbx.example.com:5080`.
 
         Raises:
             SettingsError: an entry is none of these; the sentence names it.
@@ -56,9 +72,9 @@ class DialPolicy:
         for entry in filter(None, (part.strip() for part in written.split(","))):
             if entry in phonenumbers.SUPPORTED_REGIONS:
                 countries.add(entry)
-            elif _NUMBER.match(entry):
+            elif _E164.fullmatch(entry):
                 numbers.add(entry)
-            elif _HOST.match(entry):
+            elif _HOST.fullmatch(entry):
                 hosts.add(entry.lower())
             else:
                 raise SettingsError(
@@ -71,28 +87,57 @@ class DialPolicy:
     def check(self, to: str) -> str:
         """Return the destination as it is dialled: an E.164 number or a SIP URI.
 
+        What is returned has no control character, space, quote, `<`, `>`, `?`, and at most one `@`.
+
         Raises:
             NotDialled: it is malformed, or this policy does not allow it.
         """
-        if number := _NUMBER.match(to):
-            self._check_number(number[1])
-            return number[1]
-        if address := _SIP.match(to):
-            if address["host"].lower() not in self.sip_hosts:
-                raise NotDialled("SIP addresses are dialled only at hosts that AGENT_WORKER_DIAL_ALLOW names.")
+        number = to.removeprefix("tel:")
+        if _NUMBER.fullmatch(number):
+            self._check_number(number)
+            return number
+        if address := _SIP.fullmatch(to):
+            self._check_address(address["user"] or "", address["host"].lower(), address["port"] or "")
             return to
+        if number != to and ";" in number:
+            raise NotDialled("A tel: address has no parameters here: write the number alone, in E.164.")
         raise NotDialled("A destination is an E.164 number such as +12015550123, or a SIP address.")
+
+    def _check_address(self, user: str, host: str, port: str) -> None:
+        if f"{host}:{port}" not in self.sip_hosts and (host not in self.sip_hosts or port not in _DEFAULT_PORTS):
+            raise NotDialled("SIP addresses are dialled only at hosts and ports that AGENT_WORKER_DIAL_ALLOW names.")
+        if user in _EMERGENCY_USERS:
+            raise NotDialled("Emergency numbers are not dialled.")
+        # whoever stands behind the host would dial it for us
+        if _NUMBER.fullmatch(user):
+            self._check_number(user)
 
     def _check_number(self, e164: str) -> None:
         try:
             number = phonenumbers.parse(e164)
         except phonenumbers.NumberParseException:
-            raise NotDialled("This is no telephone number.") from None
-        region = phonenumbers.region_code_for_number(number) or ""
-        national = phonenumbers.national_significant_number(number)
-        if phonenumbers.number_type(number) in _NEVER:
-            raise NotDialled("Premium-rate numbers are not dialled.")
-        if region and shortnumberinfo.is_emergency_number(national, region):
+            raise NotDialled("There is no such telephone number.") from None
+        if _is_emergency(number):
             raise NotDialled("Emergency numbers are not dialled.")
-        if (self.countries or self.numbers) and e164 not in self.numbers and region not in self.countries:
+        region = phonenumbers.region_code_for_number(number)
+        without_country = phonenumbers.region_code_for_country_code(number.country_code or 0) == _NO_COUNTRY
+        if phonenumbers.number_type(number) in _NEVER and not without_country:
+            raise NotDialled("Premium-rate numbers are not dialled.")
+        if e164 in self.numbers:
+            return
+        if without_country:
+            raise NotDialled(
+                "Satellite telephones and international services are dialled only where AGENT_WORKER_DIAL_ALLOW lists "
+                "the very number."
+            )
+        if not phonenumbers.is_valid_number(number):
+            raise NotDialled("There is no such telephone number.")
+        if (self.countries or self.numbers) and region not in self.countries:
             raise NotDialled("AGENT_WORKER_DIAL_ALLOW names neither this number nor its country.")
+
+
+def _is_emergency(number: PhoneNumber) -> bool:
+    """Return whether it is an emergency number behind a country code: +1911, +44999."""
+    national = phonenumbers.national_significant_number(number)
+    regions = phonenumbers.region_codes_for_country_code(number.country_code or 0)
+    return any(shortnumberinfo.is_emergency_number(national, region) for region in regions)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from agent_worker.domain.config_model import ConfigModel, Metadata
-from agent_worker.domain.lifecycle_hook import Headers
+from agent_worker.domain.dialling import DIAL_POLICY, DialPolicy, NotDialled
+from agent_worker.domain.refer_headers import ReferHeaders
+
+MOST_ATTEMPTS = 20
+"""Of one call: an agent that keeps on trying is an agent that dials in circles."""
 
 DEFAULT_RINGING_SECONDS = 25
 VOICEMAIL_SECONDS = 10
@@ -86,8 +90,22 @@ def _integral(value: object) -> object:
 
 
 Seconds = Annotated[int, BeforeValidator(_integral), Field(ge=1, le=120)]
-E164 = Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$")]
-Target = Annotated[str, Field(min_length=3, max_length=255)]
+E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
+
+
+def _dialled(to: str, info: ValidationInfo) -> str:
+    policy = (info.context or {}).get(DIAL_POLICY)
+    if isinstance(policy, DialPolicy):
+        try:
+            policy.check(to)
+        except NotDialled as error:
+            raise ValueError(f"cannot be dialled: {str(error).removesuffix('.')}") from error
+    return to
+
+
+Target = Annotated[str, Field(min_length=3, max_length=255), AfterValidator(_dialled)]
+"""Whom to call; held against the policy where the validation's context has one, and always before it is dialled."""
+
 AfterBridge = Literal["end_call", "return_to_assistant"]
 """What becomes of a caller whose person has hung up after they had been joined."""
 
@@ -169,7 +187,7 @@ class TransferPlan(ConfigModel):
     reason: str = Field("", max_length=2_000)
     announcement: str = Field("", max_length=1_000)
     ringing_timeout: Seconds = DEFAULT_RINGING_SECONDS
-    headers: Headers = Field(default_factory=dict)
+    headers: ReferHeaders = Field(default_factory=dict)
     play_dialtone: bool = False
     hold_audio_url: str | None = Field(None, max_length=2_048)
     fallback: TransferFallback = Field(default_factory=TransferFallback)
@@ -208,12 +226,26 @@ class TransferConfig(ConfigModel):
     voicemail_detection: VoicemailDetection = Field(default_factory=VoicemailDetection)
     hold_audio_url: str | None = Field(None, max_length=2_048)
     play_dialtone: bool = False
-    headers: Headers = Field(default_factory=dict)
+    headers: ReferHeaders = Field(default_factory=dict)
     after_bridge: AfterBridge = "end_call"
     transcribe: bool = False
     announcement: str = Field("One moment, I will put you through to {destination}.", max_length=500)
     key: Annotated[str, Field(pattern=r"^[0-9*#]$")] | None = "0"
     simulated: bool = False
+
+    @field_validator("destinations")
+    @classmethod
+    def _can_be_told_apart(
+        cls, destinations: list[TransferDestination], info: ValidationInfo
+    ) -> list[TransferDestination]:
+        if info.data.get("mode") == "blind" and len(destinations) > 1:
+            raise ValueError(
+                "must be one where mode is blind: choose warm, or list the tool once for each, with names of their own"
+            )
+        labels = [(destination.label or destination.to).casefold() for destination in destinations]
+        if len(set(labels)) < len(labels):
+            raise ValueError("must have labels that differ, for the model chooses by them")
+        return destinations
 
     @property
     def kind(self) -> TransferKind:

@@ -13,6 +13,8 @@ BEGIN = "agent_worker.transfer.begin"
 COMPLETE = "agent_worker.transfer.complete"
 CANCEL = "agent_worker.transfer.cancel"
 
+MOST_REASON_CHARS = 200
+
 MAX_BYTES = 14_000
 """LiveKit carries 15 KiB in one request."""
 
@@ -37,10 +39,14 @@ class CompleteTransfer(Wire):
 
 
 class CancelTransfer(Wire):
-    """The person does not take the caller."""
+    """The person does not take the caller.
+
+    Attributes:
+        reason: in the operator's own words; kept as the attempt's failure cause until the call is purged.
+    """
 
     transfer_id: str
-    reason: str | None = None
+    reason: str | None = Field(None, max_length=MOST_REASON_CHARS)
     summary: str | None = None
     try_next: bool = False
     voicemail_detected: bool = False

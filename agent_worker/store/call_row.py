@@ -85,13 +85,18 @@ def campaign_of(metadata: Mapping[str, Any]) -> str | None:
     return str(named)[:CAMPAIGN_CHARS] if isinstance(named, str | int) and named else None
 
 
+IN_AN_OPERATORS_WORDS = "transfer.cancelled"
+"""The one event whose failure cause is free text."""
+
+
 def without_words(facts: Sequence[Fact]) -> list[Fact]:
     """Return what of these facts a purged call may still be told: nothing anybody said, and no numbers."""
     kept: list[Fact] = []
     for fact in facts:
         match fact:
             case EventOccurred():
-                kept.append(fact.model_copy(update={"payload": {}}))
+                said = {"failure_cause": None} if fact.event_type == IN_AN_OPERATORS_WORDS else {}
+                kept.append(fact.model_copy(update={"payload": {}, **said}))
             case CallEnded():
                 kept.append(fact.model_copy(update={"structured_data": {}}))
             case CallAnswered() | UsageCounted() | RecordingChanged():

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from agent_worker.store.call_row import IN_AN_OPERATORS_WORDS
 from agent_worker.store.call_search import index_call
 from agent_worker.store.tables import (
     attempts,
@@ -58,6 +59,7 @@ _TRANSFER: dict[str, Any] = {
     "recipient_participant_identity": None,
     "screening_prompt": None,
     "summary": None,
+    "failure_cause": None,  # an operator's own words, where they cancelled it
     "metadata": {},
 }
 _CALLBACK: dict[str, Any] = {
@@ -101,7 +103,10 @@ async def blank_call(connection: AsyncConnection, call_id: str, at: datetime) ->
     await connection.execute(delete(transcript_entries).where(transcript_entries.c.call_id == call_id))
     # an analysis that is under way finds its job gone and writes nothing
     await connection.execute(delete(jobs).where(jobs.c.call_id == call_id))
-    await connection.execute(update(events).where(events.c.call_id == call_id).values(payload={}))
+    told = events.c.call_id == call_id
+    await connection.execute(update(events).where(told).values(payload={}))
+    explained = events.c.event_type == IN_AN_OPERATORS_WORDS
+    await connection.execute(update(events).where(told, explained).values(failure_cause=None))
     await connection.execute(update(transfers).where(transfers.c.call_id == call_id).values(_TRANSFER))
     await _blank_report(connection, call_id)
     await _blank_deliveries(connection, call_id)

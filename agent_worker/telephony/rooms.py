@@ -8,6 +8,8 @@ import logging
 import aiohttp
 from livekit import api
 
+from agent_worker.domain.transfer import MOST_ATTEMPTS
+
 logger = logging.getLogger("agent_worker.telephony")
 
 ATTEMPTS = 4
@@ -27,20 +29,21 @@ def is_web(identity: str) -> bool:
     return identity.startswith(WEB_IDENTITY_PREFIX)
 
 
-CONSULTATION = "-consult-"
-"""Between a caller's room and the number of an attempt, in the name of a consultation room."""
+def consultation_room(room: str, attempt: int) -> str:
+    """Return the name of the room in which a person is asked, for an attempt counted from 1 over the whole call."""
+    return f"{room}-consult-{attempt}"
 
 
 async def delete_consultations(client: api.LiveKitAPI, room_name: str) -> None:
     """Delete the rooms in which people were asked to take a call whose process is gone: nobody else would."""
+    names = [consultation_room(room_name, attempt) for attempt in range(1, MOST_ATTEMPTS + 1)]
     try:
         async with asyncio.timeout(ATTEMPT_SECONDS):
-            listing = await client.room.list_rooms(api.ListRoomsRequest())
+            listing = await client.room.list_rooms(api.ListRoomsRequest(names=names))
     except (api.TwirpError, TimeoutError, aiohttp.ClientError) as error:
         logger.warning("rooms not listed", extra={"error": type(error).__name__})
         return
-    beside = [room.name for room in listing.rooms if room.name.startswith(f"{room_name}{CONSULTATION}")]
-    await asyncio.gather(*(delete_room(client, name) for name in beside))
+    await asyncio.gather(*(delete_room(client, room.name) for room in listing.rooms if room.name in names))
 
 
 async def delete_room(client: api.LiveKitAPI, room_name: str) -> bool:

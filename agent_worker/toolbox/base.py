@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from pydantic import BaseModel
+
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.transfer import TransferPlan
 
@@ -67,11 +69,13 @@ class ToolMeta:
     Attributes:
         timeout_seconds: after this the tool is stopped and the model told so.
         ends_turn: the tool speaks for itself; the model adds nothing to its result.
+        config: what the agent's file may say under the tool's `config`; None = anything, and nobody checks it.
     """
 
     name: str
     timeout_seconds: float
     ends_turn: bool
+    config: type[BaseModel] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,21 @@ ToolFunction = Callable[..., Awaitable[str]]
 F = TypeVar("F", bound=ToolFunction)
 
 
-def tool(*, name: str | None = None, timeout_seconds: float = 10.0, ends_turn: bool = False) -> Callable[[F], F]:
-    """Mark a function of a file in `tools/` as a tool; its docstring is what the model reads."""
+def tool(
+    *,
+    name: str | None = None,
+    timeout_seconds: float = 10.0,
+    ends_turn: bool = False,
+    config: type[BaseModel] | None = None,
+) -> Callable[[F], F]:
+    """Mark a function of a file in `tools/` as a tool; its docstring is what the model reads.
+
+    Args:
+        config: model of what an agent may say under the tool's `config`; mistakes are told where agents are checked.
+    """
 
     def mark(function: F) -> F:
-        meta = ToolMeta(name or function.__name__, timeout_seconds, ends_turn)
+        meta = ToolMeta(name or function.__name__, timeout_seconds, ends_turn, config)
         function.__tool__ = meta  # type: ignore[attr-defined]
         return function
 

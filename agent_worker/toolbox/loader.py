@@ -6,10 +6,12 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
+
+from pydantic import BaseModel
 
 from agent_worker.errors import ConfigError
 from agent_worker.toolbox.base import ToolFunction, ToolMeta
@@ -46,6 +48,11 @@ def load_tools(tools_dir: Path) -> dict[str, LoadedTool]:
                 )
             loaded[tool.name] = tool
     return loaded
+
+
+def config_models(tools: Mapping[str, LoadedTool]) -> dict[str, type[BaseModel]]:
+    """Return what agents may configure, by the tool's name, for the tools that say so."""
+    return {name: tool.meta.config for name, tool in tools.items() if tool.meta.config is not None}
 
 
 def _import(path: Path) -> ModuleType:
@@ -107,6 +114,8 @@ def _checked(function: ToolFunction, meta: ToolMeta, path: Path) -> Signature:
         problem = "its name must be letters, digits and _ (at most 64)"
     elif not 0 < meta.timeout_seconds <= 300:
         problem = "timeout_seconds must be more than 0 and at most 300"
+    elif not _is_model(meta.config):
+        problem = "config must be a pydantic model"
     else:
         try:
             return read_signature(function)
@@ -119,3 +128,8 @@ def _checked(function: ToolFunction, meta: ToolMeta, path: Path) -> Signature:
         file=str(path),
         line=line,
     )
+
+
+def _is_model(config: object) -> bool:
+    """Return whether a tool file, which nobody has checked the types of, gives a model or nothing."""
+    return config is None or (inspect.isclass(config) and issubclass(config, BaseModel))

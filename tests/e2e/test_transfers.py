@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from livekit import api
 
+from agent_worker.domain.transfer import MOST_ATTEMPTS
+from agent_worker.telephony.rooms import consultation_room, delete_consultations
 from agent_worker.testing.sip_policies import Answer, ReferPolicy
 from tests.e2e.putting_through import (
     ASK,
@@ -321,3 +324,33 @@ async def test_a_worker_killed_while_two_are_joined_leaves_nobody(rig: Rig, tmp_
         await rig.stack.wait_no_rooms(5)
         [row] = await ended_calls(rig, on.worker)
     assert rows(row) == [("Sales", "completed", None)], describe([row])
+
+
+async def test_a_full_hour_calls_nobody_more(rig: Rig, tmp_path: Path) -> None:
+    """The next destination is left out, the fallback follows, and the model is told when it tries again."""
+    env = {"AGENT_WORKER_TRANSFERS_PER_HOUR": "1"}
+    async with scene(rig, tmp_path, Answer(code=486), OK, mode="warm", fallback=NOBODY, env=env) as on:
+        await on.ask()
+        await asyncio.sleep(9)
+        await on.ask()
+        await asyncio.sleep(4)
+        told = str(rig.providers.openai.requests[-1]["messages"][-1])
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", "busy")], describe([row])
+    assert answered(on.call, NOBODY["message"])
+    assert "limit of transfers in an hour" in told
+    assert event_types(row).count("transfer.refused") == 2
+
+
+async def test_a_calls_consultation_rooms_go_and_no_others(rig: Rig) -> None:
+    """The server is asked for the names they can have; those of another call, and the caller's own room, stay."""
+    mine = [consultation_room("call-1", attempt) for attempt in (1, 7, MOST_ATTEMPTS)]
+    others = ["call-1", consultation_room("call-12", 1), consultation_room("call", 1)]
+    for name in (*mine, *others):
+        await rig.stack.lk.room.create_room(api.CreateRoomRequest(name=name, empty_timeout=60))
+    await delete_consultations(rig.stack.lk, "call-1")
+    left = await rig.stack.rooms()
+    for name in left:
+        await rig.stack.delete_room(name)
+    assert sorted(left) == sorted(others)

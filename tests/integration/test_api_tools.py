@@ -130,6 +130,11 @@ async def test_a_secret_goes_in_and_stays(tmp_path: Path) -> None:
         assert (rotated.secret, rotated.auth_headers[0].value) == ("another-secret", "Bearer of-the-header")
 
 
+def put_through(config: dict[str, Any]) -> dict[str, Any]:
+    """A `transfer_call` that is configured so."""
+    return {"source": {"kind": "builtin", "name": "transfer_call", "config": config}}
+
+
 WRONG: list[tuple[dict[str, Any], Any]] = [
     ({"name": ""}, "name"),
     ({"name": "no spaces"}, "name"),
@@ -145,6 +150,10 @@ WRONG: list[tuple[dict[str, Any], Any]] = [
     ({"source": {**WEBHOOK, "timeoutMs": 9_000}}, "source.timeoutMs"),
     ({"source": {**WEBHOOK, "secret": "env:HOME"}}, "source.secret"),
     ({"preToolSpeech": "sometimes"}, "preToolSpeech"),
+    (put_through({"ringingTimeout": 0}), "source.config.ringingTimeout"),
+    (put_through({"colour": "red"}), "source.config.colour"),
+    (put_through({"headers": {"Via": "x"}}), "source.config.headers.Via"),
+    (put_through({"destinations": [{"to": "+19005550123", "label": "a"}]}), "source.config.destinations.0.to"),
 ]
 
 
@@ -157,6 +166,24 @@ async def test_what_is_wrong_is_told_by_its_place(tmp_path: Path) -> None:
                 change
             )
         assert (await there.http.get(f"/v1/agents/{agent}/tools")).json() == []
+
+
+async def test_a_tool_that_is_configured_wrongly_stays_as_it_is(tmp_path: Path) -> None:
+    """A change that it could not run with is refused, by the tool's route and by its agent's, under either policy."""
+    config = {"destinations": [{"to": "+12015550123", "label": "Sales"}]}
+    async with served(tmp_path, dial_allow="US") as there:
+        agent = (await made(there))["id"]
+        row = await given(there, agent, {**END_CALL, "name": "transfer_call", **put_through(config)})
+        abroad = {"destinations": [{"to": "+442071838750", "label": "Sales"}]}
+        path = f"/v1/agents/{agent}/tools/{row['id']}"
+        assert list(wrong(await there.http.patch(path, json=put_through(abroad)))) == [
+            "source.config.destinations.0.to"
+        ]
+        change = {"tools": [{"name": "transfer_call", "config": abroad}]}
+        answer = await there.http.patch(f"/v1/agents/{agent}", json=change)
+        assert list(wrong(answer)) == ["tools.0.config.destinations.0.to"]
+        assert "+44" not in answer.text
+        assert (await there.http.get(path)).json()["source"]["config"] == config
 
 
 async def test_a_name_is_the_tools_own_and_stays(tmp_path: Path) -> None:

@@ -146,12 +146,16 @@ async def test_without_livekit_it_is_said_what_to_set(tmp_path: Path) -> None:
         ("blind", {}),
         ("blind", {"to": SALES, "headers": {"X-Note": "a\r\nX-Evil: 1"}}),
         ("blind", {"to": SALES, "headers": {"X Note": "a"}}),
+        ("blind", {"to": SALES, "headers": {"p-asserted-identity": "<tel:+12015550199>"}}),
+        ("blind", {"to": SALES, "headers": {"V": "a"}}),
+        ("blind", {"to": SALES, "headers": {f"X-{n}": "a" for n in range(21)}}),
         ("blind", {"to": SALES, "ringingTimeout": 0}),
         ("warm", {}),
         ("warm", {"to": SALES, "destinations": [{"to": SALES}]}),
         ("warm", {"to": SALES, "from": "2015550123"}),
         ("warm", {"destinations": [{"to": SALES}] * 11}),
         ("warm", {"to": SALES, "summary": "x" * 8_000, "screeningPrompt": "x" * 8_000}),
+        ("tr_1/cancel", {"reason": "x" * 201}),
     ],
 )
 async def test_a_request_nobody_could_follow_is_refused(tmp_path: Path, route: str, body: dict[str, Any]) -> None:
@@ -161,3 +165,7 @@ async def test_a_request_nobody_could_follow_is_refused(tmp_path: Path, route: s
     async with api(settings) as client:
         answer = await client.post(f"/v1/calls/call-1/transfers/{route}", json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "VALIDATION_ERROR")
+    if "headers" in body:
+        [issue] = answer.json()["issues"]
+        assert issue["path"][0] == "headers"
+        assert "Value error" not in issue["message"]

@@ -14,10 +14,11 @@ from agent_worker import metrics
 from agent_worker.control.embedded import EmbeddedControlPlane
 from agent_worker.control.shipper import JournalShipper
 from agent_worker.domain.call import utc_now
-from agent_worker.domain.fact import CallAnswered
+from agent_worker.domain.fact import CallAnswered, TransferChanged
+from agent_worker.domain.transfer import TransferKind, TransferStatus
 from agent_worker.errors import ControlPlaneError, SettingsError
 from agent_worker.store import jobs
-from tests.call_facts import CallStory, whole_call
+from tests.call_facts import START, CallStory, whole_call
 from tests.databases import held
 from tests.integration.serving import serve_settings, serving
 from tests.integration.shipping import Rig, Unreliable, until
@@ -62,6 +63,40 @@ async def test_calls_are_counted_off_their_facts_once(rig: Rig) -> None:
     assert grown(before, after, "agent_worker_turn_leg_seconds_sum", leg="model") == pytest.approx(0.35)
     assert grown(before, after, "agent_worker_turn_leg_seconds_sum", leg="voice") == pytest.approx(0.15)
     assert grown(before, after, "agent_worker_facts_shipped_total") == len(story.facts) + len(again)
+
+
+async def test_attempts_at_a_transfer_are_counted_when_they_are_over(rig: Rig) -> None:
+    """Each once, by kind and how it came out, however often its row is told."""
+    before = told(metrics.WORKER)
+    story = CallStory()
+    story.opened()
+
+    def attempt(name: str, kind: TransferKind, *statuses: TransferStatus) -> None:
+        for status in statuses:
+            about = {"transfer_id": name, "transfer_kind": kind, "status": status, "transfer_to": "+12015550123"}
+            story.add(TransferChanged, created_at=START, **about)
+
+    begun, over = TransferStatus.REQUESTED, TransferStatus.COMPLETED
+    attempt("tr_1", TransferKind.WARM, begun, TransferStatus.SCREENING, TransferStatus.FAILED, TransferStatus.FAILED)
+    attempt("tr_2", TransferKind.WARM, begun, TransferStatus.BRIDGING, over, over)
+    attempt("tr_3", TransferKind.WARM, begun, over)
+    attempt("tr_4", TransferKind.BLIND, begun, TransferStatus.CANCELLED)
+    attempt("tr_5", TransferKind.BLIND, begun)
+    story.ended()
+    rig.write(story.facts)
+    async with rig.shipping(on_delivered=metrics.CallMeter().observe):
+        await rig.ended()
+    after = told(metrics.WORKER)
+    counted = {
+        (kind, status): grown(before, after, "agent_worker_transfers_total", kind=kind, status=status)
+        for kind in TransferKind
+        for status in TransferStatus
+    }
+    assert {key: count for key, count in counted.items() if count} == {
+        ("warm", "failed"): 1,
+        ("warm", "completed"): 2,
+        ("blind", "cancelled"): 1,
+    }
 
 
 async def test_lines_nobody_can_use_are_counted(rig: Rig) -> None:

@@ -68,6 +68,17 @@ def telling_call(call_id: str = "call-1") -> CallStory:
         metadata={"consultation": [{"source": "user", "text": SECRET}]},
         created_at=START,
     )
+    story.add(
+        TransferChanged,
+        transfer_id=f"tr_cancelled_of_{call_id}",
+        transfer_kind=TransferKind.WARM,
+        status=TransferStatus.CANCELLED,
+        transfer_to=NUMBER,
+        screening_prompt=f"Ask for {SECRET}.",
+        failure_cause=f"{SECRET} is away",
+        created_at=START,
+    )
+    story.add(EventOccurred, event_type="transfer.cancelled", failure_cause=f"{SECRET} is away")
     story.add(EventOccurred, event_type="call.hangup", payload={"said": SECRET})
     story.ended(structured_data={"message": {"name": SECRET, "number": NUMBER}})
     return story
@@ -159,7 +170,9 @@ async def test_nothing_anybody_said_is_left(kind: str, tmp_path: Path) -> None:
     assert {name: call[name] for name in kept} == {name: before["calls"][0][name] for name in kept}
     kept = ("outcome", "final_score", "general_success", "cost_micro_usd", "cost_breakdown")
     assert {name: report[name] for name in kept} == {name: before["reports"][0][name] for name in kept}
-    assert [event["event_type"] for event in after["events"]] == ["call.initiated", "call.hangup"]
+    happened = {event["event_type"] for event in after["events"]}
+    assert happened == {"call.initiated", "transfer.cancelled", "call.hangup"}
+    assert {row["status"] for row in after["transfers"]} == {"completed", "cancelled"}
     assert [(row["status"], row["next_attempt_at"]) for row in after["deliveries"]] == [("cancelled", None)]
     assert [row["status"] for row in after["callbacks"]] == ["cancelled"]
     assert (after["recordings"][0]["status"], after["recordings"][0]["path"]) == ("suppressed", None)
@@ -176,6 +189,7 @@ async def test_what_arrives_later_brings_nothing_back(kind: str, tmp_path: Path)
         await purge(control)
         before = await everything(control)
         late = story.add(EventOccurred, event_type="call.late", payload={"said": SECRET})
+        story.add(EventOccurred, event_type="transfer.cancelled", failure_cause=f"{SECRET} left")
         story.said(1, "user", f"{SECRET}, I said.")
         story.add(DataCollected, structured_data={"name": SECRET})
         for fact in story.facts:

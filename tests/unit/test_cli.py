@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["up", "start", "dev", "console", "demo", "check", "provision", "doctor", "migrate", "version"]
 
 AGENT = "name: desk\nsystemPrompt: Be kind.\nnumbers: ['+12015550123']\ntools: [end_call]\n"
+TRANSFERRING = AGENT.replace("[end_call]", "\n  - name: transfer_call\n    config:\n      {}\n")
 KEYS = {
     "LIVEKIT_URL": "ws://127.0.0.1:7880",
     "LIVEKIT_API_KEY": "key",
@@ -159,6 +160,17 @@ def test_check_shows_who_answers_what(desk: Path) -> None:
             KEYS,
             "error: agents/desk.yaml:6: ",
         ),
+        (
+            TRANSFERRING.format("mod: warm"),
+            KEYS,
+            "error: agents/desk.yaml:7: There is no key 'config.mod'. Did you mean 'mode'?",
+        ),
+        (
+            TRANSFERRING.format('destinations: [{label: Sales, to: "+12015550123"}]'),
+            KEYS | {"AGENT_WORKER_DIAL_ALLOW": "GB"},
+            "error: agents/desk.yaml:7: config.destinations[0].to cannot be dialled: AGENT_WORKER_DIAL_ALLOW names",
+        ),
+        (AGENT, KEYS | {"AGENT_WORKER_DIAL_ALLOW": "USA"}, "error: AGENT_WORKER_DIAL_ALLOW: 'USA' is no country"),
         (AGENT, KEYS | {"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
         (AGENT, KEYS | {"LIVEKIT_URL": ""}, "error: LIVEKIT_URL is not set."),
         (AGENT, KEYS | {"LIVEKIT_URL": "livekit.example"}, "error: LIVEKIT_URL is not a URL."),
@@ -189,6 +201,27 @@ def test_check_tells_each_mistake_with_its_remedy(
     assert len(lines) == 2, shown.stderr
     assert told in lines[0]
     assert lines[1] == "1 problem."
+
+
+@pytest.mark.parametrize("command", ["start", "serve"])
+def test_a_list_of_whom_to_call_is_checked_at_the_start(desk: Path, command: str) -> None:
+    """By those who call, and by those who take agents over HTTP."""
+    shown = run(command, cwd=desk, **LIVEKIT_AWAY, AGENT_WORKER_DIAL_ALLOW="US, USA")
+
+    assert shown.returncode == 2
+    assert "AGENT_WORKER_DIAL_ALLOW: 'USA' is no country, number or host." in shown.stderr
+
+
+def test_start_tells_what_a_tool_cannot_be_configured_with(desk: Path) -> None:
+    """Every mistake with its line, before a call could meet it; exit code 2."""
+    (desk / "agents" / "desk.yaml").write_text(TRANSFERRING.format("{mode: cold, ringingTimeout: 0}"), encoding="utf-8")
+
+    shown = run("start", cwd=desk, **LIVEKIT_AWAY)
+
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "agents/desk.yaml:7: config.mode must be one of" in shown.stderr
+    assert "agents/desk.yaml:7: config.ringingTimeout must be at least 1." in shown.stderr
+    assert "Traceback" not in shown.stderr
 
 
 def test_check_tells_all_mistakes_at_once(desk: Path) -> None:

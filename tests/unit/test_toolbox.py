@@ -289,6 +289,10 @@ async def test_calls_at_once_share_nothing(write: Write) -> None:
             "letters",
         ),
         (
+            '@tool(config=dict)\nasync def f(control: CallControl) -> str:\n    """D."""\n    return ""',
+            "pydantic model",
+        ),
+        (
             '@tool(timeout_seconds=0)\nasync def f(control: CallControl) -> str:\n    """D."""\n    return ""',
             "at most",
         ),

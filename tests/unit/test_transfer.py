@@ -28,7 +28,7 @@ OFFICE = {"to": "+12015550124", "label": "Office"}
         ({"destinations": [SALES]}, TransferKind.BLIND),
         ({"destinations": [SALES, OFFICE]}, TransferKind.WARM),
         ({"destinations": [SALES], "screeningPrompt": "Ask kindly."}, TransferKind.WARM),
-        ({"destinations": [SALES, OFFICE], "mode": "blind"}, TransferKind.BLIND),
+        ({"destinations": [SALES], "mode": "blind", "screeningPrompt": "Ask kindly."}, TransferKind.BLIND),
     ],
 )
 def test_how_a_caller_is_put_through_follows_from_the_configuration(config: dict[str, Any], kind: TransferKind) -> None:
@@ -37,15 +37,25 @@ def test_how_a_caller_is_put_through_follows_from_the_configuration(config: dict
 
 
 def test_the_models_choice_comes_first_and_the_others_after_it() -> None:
-    """A blind transfer has its one destination only."""
+    """A destination without a label goes by its number."""
     warm = TransferConfig.model_validate({"destinations": [SALES, OFFICE]}).plan("Office", reason="r", summary="s")
     assert [destination.label for destination in warm.destinations] == ["Office", "Sales"]
     assert (warm.reason, warm.summary) == ("r", "s")
-    blind = TransferConfig.model_validate({"destinations": [SALES, OFFICE], "mode": "blind"})
-    assert [d.label for d in blind.plan("Office", reason="", summary="").destinations] == ["Office"]
+    bare = TransferConfig.model_validate({"destinations": [SALES, {"to": "+12015550125"}]})
+    assert bare.plan("+12015550125", reason="", summary="").destinations[0].to == "+12015550125"
 
 
-@pytest.mark.parametrize("config", [{"ringingTimeout": 0}, {"destination": []}, {"key": "x"}, {"from": "2015550123"}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"ringingTimeout": 0},
+        {"destination": []},
+        {"key": "x"},
+        {"from": "2015550123"},
+        {"mode": "blind", "destinations": [SALES, OFFICE]},
+        {"destinations": [SALES, OFFICE | {"label": "sales"}]},
+    ],
+)
 def test_a_mistake_in_the_file_is_one(config: dict[str, Any]) -> None:
     """Unknown keys, and values nobody could dial with."""
     with pytest.raises(ValidationError):

@@ -25,7 +25,7 @@ async def hand_over(transfers: Transfers, attempt: Attempt) -> None:
             client,
             room=call.line.room_name,
             identity=call.offer.caller_identity or "",
-            to=dial_uri(attempt.destination.to),
+            to=dial_uri(transfers.services.policy.check(attempt.destination.to)),
             headers=plan.headers,
             play_dialtone=plan.play_dialtone,
             ringing_seconds=plan.ringing_timeout,

@@ -72,7 +72,9 @@ class _Commands:
 
     async def cancel(self, payload: str) -> TransferAnswer:
         asked = CancelTransfer.model_validate_json(payload)
-        cause = TransferCause.VOICEMAIL.value if asked.voicemail_detected else asked.reason or "cancelled"
+        cause = (
+            TransferCause.VOICEMAIL.value if asked.voicemail_detected else (asked.reason or "").strip() or "cancelled"
+        )
         attempt = self._transfers.cancel(asked.transfer_id, Cancelled(cause, asked.try_next))
         following = asked.try_next and attempt.destination is not attempt.plan.destinations[-1]
         attempts = self._transfers.attempts

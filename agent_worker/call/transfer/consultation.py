@@ -17,7 +17,7 @@ from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.transfer import TransferCause
 from agent_worker.settings import Settings
 from agent_worker.telephony.client import livekit_client
-from agent_worker.telephony.rooms import CONSULTATION, delete_room
+from agent_worker.telephony.rooms import delete_room
 from agent_worker.telephony.tokens import agent_token
 from agent_worker.telephony.transfer import SipOutcome, dial, find_trunk
 
@@ -27,11 +27,6 @@ FRAME_MS = 20
 SOURCE_QUEUE_MS = 200
 JOIN_SECONDS = 5.0
 AGENT_IDENTITY = "consultation-agent"
-
-
-def consultation_room(room: str, attempt: int) -> str:
-    """Return the name of the room of an attempt, counted from 1 over the whole call."""
-    return f"{room}{CONSULTATION}{attempt}"
 
 
 class Consultation(Leg):

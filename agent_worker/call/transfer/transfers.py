@@ -12,13 +12,14 @@ from agent_worker.call.line import LineClosed
 from agent_worker.call.live_call import Ending, LiveCall, TransferRefused
 from agent_worker.call.transfer.attempt import Attempt, Cancelled
 from agent_worker.call.transfer.blind import hand_over
-from agent_worker.call.transfer.consultation import consultation_room
 from agent_worker.call.transfer.hold import back_to_agent
+from agent_worker.call.transfer.hourly_cap import HourlyCap
 from agent_worker.call.transfer.screening import Briefing
 from agent_worker.call.transfer.warm import put_through
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.dialling import DialPolicy, NotDialled
 from agent_worker.domain.transfer import (
+    MOST_ATTEMPTS,
     TransferCause,
     TransferDestination,
     TransferFallback,
@@ -28,18 +29,18 @@ from agent_worker.domain.transfer import (
 )
 from agent_worker.providers.stack import Stack
 from agent_worker.settings import Settings
+from agent_worker.telephony.rooms import consultation_room
 from agent_worker.toolbox.binding import BoundTool
 
 logger = logging.getLogger("agent_worker.call")
-
-MOST_ATTEMPTS = 20
-"""Of one call: an agent that keeps on trying is an agent that dials in circles."""
 
 ANNOUNCEMENT_SECONDS = 10.0
 """How long the sentence before a transfer may take to be heard."""
 
 REFER_SECONDS = 4.0
 """How long the end of the caller's leg waits for the word on a REFER that is on its way."""
+
+HOUR_FULL = "Nobody can be called for now: this line has reached its limit of transfers in an hour."
 
 BRIDGED = Ending(DisconnectionReason.CALL_TRANSFER, None, 200, "OK")
 
@@ -51,6 +52,7 @@ class TransferServices:
     Attributes:
         settings: how LiveKit is reached.
         policy: whom may be dialled.
+        cap: how many people all calls of this host may call in an hour.
         make_stack: makes the providers of a screening conversation.
         briefing: what a person is told of the call.
         message_tool: notes a message, for an agent that has no such tool itself.
@@ -58,6 +60,7 @@ class TransferServices:
 
     settings: Settings
     policy: DialPolicy
+    cap: HourlyCap
     make_stack: Callable[[], Stack]
     briefing: Callable[[Attempt], Briefing]
     message_tool: BoundTool | None = None
@@ -92,23 +95,33 @@ class Transfers:
         """Begin a transfer and return its first row; it goes on by itself.
 
         Raises:
-            TransferRefused: the call is over, another transfer is active, or a destination may not be dialled.
+            TransferRefused: the call is over, another transfer is active, a destination may not be dialled, or this
+                call, or all calls of this host, have made too many attempts.
         """
         if self.call.ended.is_set():
             raise TransferRefused("CALL_NOT_LIVE", "The call is over.")
         if self._running is not None and not self._running.done():
             raise TransferRefused("TRANSFER_ACTIVE", "Another transfer of this call is active.")
         if len(self.attempts) + len(plan.destinations) > MOST_ATTEMPTS:
-            raise TransferRefused("TOO_MANY_TRANSFERS", f"A call has at most {MOST_ATTEMPTS} attempts at a transfer.")
+            raise TransferRefused("TOO_MANY_ATTEMPTS", f"A call has at most {MOST_ATTEMPTS} attempts at a transfer.")
         try:
             for destination in plan.destinations:
                 self.services.policy.check(destination.to)
         except NotDialled as error:
             self.call.record_event("transfer.refused", reason=str(error))
             raise TransferRefused("DESTINATION_NOT_ALLOWED", str(error)) from error
+        if not self.may_call():
+            raise TransferRefused("TOO_MANY_TRANSFERS", HOUR_FULL)
         first = self.attempt(plan, plan.destinations[0])
         self._running = asyncio.create_task(self._run(first), name="transfer")
         return first
+
+    def may_call(self) -> bool:
+        """Count one attempt more in this hour; returns whether it may be made."""
+        may = self.services.cap.take()
+        if not may:
+            self.call.record_event("transfer.refused", reason=HOUR_FULL)
+        return may
 
     def listen_for_key(self, key: str, plan: TransferPlan) -> None:
         """Put the caller through when they press this key."""

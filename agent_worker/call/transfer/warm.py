@@ -33,6 +33,8 @@ async def put_through(transfers: Transfers, first: Attempt) -> None:
     cause: str | None = None
     async with Hold(call) as hold:
         for destination in plan.destinations:
+            if destination is not first.destination and not transfers.may_call():
+                break
             attempt = first if destination is first.destination else transfers.attempt(plan, destination)
             cause = await _try(transfers, attempt, hold)
             if cause is None or (attempt.cancelled.done() and not attempt.cancelled.result().try_next):
