@@ -208,7 +208,7 @@ class TransferConfig(ConfigModel):
 
     Attributes:
         mode: none = warm where there are several destinations or a screening prompt, else blind.
-        destinations: tried in order; the model's choice comes first.
+        destinations: the model chooses one; a warm transfer goes on with the others, in their order.
         announcement: said before the caller is put on hold or handed over; `{destination}` is the label.
         after_bridge: what becomes of a caller whose person has hung up.
         transcribe: what caller and person say to each other goes into the transcript.
@@ -235,13 +235,7 @@ class TransferConfig(ConfigModel):
 
     @field_validator("destinations")
     @classmethod
-    def _can_be_told_apart(
-        cls, destinations: list[TransferDestination], info: ValidationInfo
-    ) -> list[TransferDestination]:
-        if info.data.get("mode") == "blind" and len(destinations) > 1:
-            raise ValueError(
-                "must be one where mode is blind: choose warm, or list the tool once for each, with names of their own"
-            )
+    def _can_be_told_apart(cls, destinations: list[TransferDestination]) -> list[TransferDestination]:
         labels = [(destination.label or destination.to).casefold() for destination in destinations]
         if len(set(labels)) < len(labels):
             raise ValueError("must have labels that differ, for the model chooses by them")

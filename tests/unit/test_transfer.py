@@ -52,7 +52,6 @@ def test_the_models_choice_comes_first_and_the_others_after_it() -> None:
         {"destination": []},
         {"key": "x"},
         {"from": "2015550123"},
-        {"mode": "blind", "destinations": [SALES, OFFICE]},
         {"destinations": [SALES, OFFICE | {"label": "sales"}]},
     ],
 )
@@ -60,6 +59,14 @@ def test_a_mistake_in_the_file_is_one(config: dict[str, Any]) -> None:
     """Unknown keys, and values nobody could dial with."""
     with pytest.raises(ValidationError):
         TransferConfig.model_validate({"destinations": [SALES]} | config)
+
+
+def test_a_blind_tool_hands_over_to_whom_the_model_chose() -> None:
+    """And to nobody after them: who was handed over is gone."""
+    plan = TransferConfig.model_validate({"mode": "blind", "destinations": [SALES, OFFICE]}).plan(
+        "Office", reason="", summary=""
+    )
+    assert [destination.label for destination in plan.destinations] == ["Office"]
 
 
 def test_a_blind_transfer_has_one_destination() -> None:
