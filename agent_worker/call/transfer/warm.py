@@ -166,7 +166,7 @@ def _joined(transfers: Transfers, attempt: Attempt) -> Iterator[None]:
     """Note that caller and person talk with each other, and when they no longer do."""
     transfers.talking = True
     attempt.change(TransferStatus.COMPLETED)
-    transfers.call.record_event("call.bridged", **attempt.named)
+    transfers.call.journal.event("call.bridged", status="active", payload=attempt.named)
     try:
         yield
     finally:
