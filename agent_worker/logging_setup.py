@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from agent_worker.settings import Settings
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_SPEECH = frozenset({"text_sent", "tool_calls_sent", "lk.pii.data", "lk.pii.chat_ctx"})
+_SPEECH = frozenset({"text_sent", "tool_calls_sent", "lk.pii.data", "lk.pii.chat_ctx", "lk.pii.transcript"})
 """What the call runtime says beside its messages of what people said."""
 _QUIET = (
     "httpx",

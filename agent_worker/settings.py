@@ -146,6 +146,15 @@ class Settings(BaseSettings):
         le=10_000,
         description="People all calls of this host may call in an hour to put callers through; 0 = no limit.",
     )
+    refer_fallback: Literal["none", "dial"] = Field(
+        "none",
+        description="What becomes of a blind transfer whose carrier takes no REFER: it fails, or the person is dialled "
+        "and the worker relays; a tool's `referFallback` comes first.",
+    )
+    move_participant: bool = Field(
+        False,
+        description="Warm transfers end with LiveKit's MoveParticipant, which LiveKit Cloud has; else with the relay.",
+    )
     sip_address: str = Field(
         "", description="host:port of the SIP bridge, for `doctor`; default: LIVEKIT_URL's host, port 5060."
     )

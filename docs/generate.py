@@ -32,7 +32,7 @@ SETTING_SECTIONS: Mapping[str, str] = {
     "LiveKit": "livekit_url livekit_api_key livekit_api_secret livekit_public_url agent_name sip_address",
     "Files": "agents_dir prompts_dir tools_dir telephony_file presets_file prices_file data_dir database_url",
     "Who answers": "default_agent unknown_number_policy unknown_number_message answer_budget_ms",
-    "Whom calls are transferred to": "dial_allow transfers_per_hour",
+    "Transfers": "dial_allow transfers_per_hour refer_fallback move_participant",
     "Webhooks": "organization_id webhook_secret webhook_retention_days egress_allow",
     "Recordings": "recordings_url recording_link_seconds public_url",
     "Reports and retention": "analysis analysis_timeout_seconds retention_days recording_retention_days",

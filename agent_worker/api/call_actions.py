@@ -25,6 +25,8 @@ logger = logging.getLogger("agent_worker.api")
 
 Record = dict[str, Any]
 
+JOINED = "The caller is talking with a person, and nothing is said into that; send it with mode context."
+
 
 class EndedCall(SnakeShape):
     """What became of the wish to end a call; `ended_at` only where it was over already."""
@@ -121,6 +123,8 @@ def call_actions_routes(backend: Backend) -> APIRouter:
             answer = await _ask(backend, row, MESSAGE, part.model_dump_json())
             if answer.answer in ("over", "ringing"):
                 raise not_live(answer.answer)
+            if answer.answer == "joined":
+                raise ApiError(409, "TRANSFER_ACTIVE", JOINED, retryable=False)
         return SentMessage(message_id=message_id)
 
     @router.post("/web-join", responses=live_only)

@@ -67,6 +67,8 @@ class _Commands:
             return _answer("over")
         if not call.line.picked_up:
             return _answer("ringing")
+        if part.mode == "respond" and call.transfers is not None and call.transfers.talking:
+            return _answer("joined")
         text = self._assembly.add(part)
         if text is not None and part.message_id not in self._taken:
             self._remember(part.message_id)

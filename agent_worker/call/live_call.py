@@ -20,11 +20,11 @@ from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.call.recording import Recording
 from agent_worker.call.speech_cache import SpeechCache, bundled, chunks
 from agent_worker.call.transcript import TranscriptWriter
-from agent_worker.call.usage import usage
+from agent_worker.call.usage import added_up, usage
 from agent_worker.call.watchdog import Provider, Watchdog
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import CallOffer, CallPlan, DisconnectionReason
-from agent_worker.domain.fact import DataCollected, UsageCounted
+from agent_worker.domain.fact import DataCollected, UsageCounted, UsageLine
 from agent_worker.domain.transfer import TransferPlan
 from agent_worker.providers.registry import Stack
 
@@ -62,7 +62,13 @@ class Ending:
 
 
 class Transferring(Protocol):
-    """What puts the caller through, as far as the call is concerned."""
+    """What puts the caller through, as far as the call is concerned.
+
+    Attributes:
+        talking: whether the caller talks with a person right now.
+    """
+
+    talking: bool
 
     def begin(self, plan: TransferPlan) -> object:
         """Begin, and return.
@@ -93,6 +99,7 @@ class LiveCall:
     Attributes:
         over: done with the reason as soon as the call is over, whoever ended it; the first reason stands.
         ended: set at the same moment, for those who only wait.
+        other_usage: of conversations beside the caller's.
     """
 
     offer: CallOffer
@@ -109,6 +116,7 @@ class LiveCall:
     structured_data: dict[str, Any] = field(default_factory=dict)
     phone_agent: PhoneAgent | None = None
     transfers: Transferring | None = None
+    other_usage: list[UsageLine] = field(default_factory=list)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _ending: bool = False
     _announcing: int = 0
@@ -180,7 +188,7 @@ class LiveCall:
 
     def count_usage(self) -> None:
         """Write down what the providers have done so far, so that a killed process costs no bill."""
-        self.journal.write(UsageCounted, lines=usage(self.session, self.stack))
+        self.journal.write(UsageCounted, lines=added_up([*usage(self.session, self.stack), *self.other_usage]))
 
     def keep_data(self) -> None:
         """Write down what tools have collected, where that has changed."""

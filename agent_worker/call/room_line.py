@@ -33,6 +33,7 @@ MEDIA_TIMEOUT_SECONDS = 12.0
 gives up after 15 s without RTP, and says no more of it than of a caller's own BYE. A quiet phone is never that quiet.
 """
 SOURCE_QUEUE_MS = 200
+MOVE_SECONDS = 5.0
 RULE_ATTRIBUTE = "sip.ruleID"
 PHONE_KINDS = (rtc.ParticipantKind.PARTICIPANT_KIND_SIP,)
 
@@ -177,6 +178,16 @@ class RoomLine(Line):
     async def send_digit(self, digit: str) -> None:
         """Press a key towards the caller."""
         await self._room.local_participant.publish_dtmf(code=DIGITS.index(digit), digit=digit)
+
+    async def until_gone(self, identity: str) -> None:
+        """Return once somebody who was moved into the caller's room has left it, or did not come in time."""
+        present = self._room.remote_participants
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MOVE_SECONDS):
+                while identity not in present:  # noqa: ASYNC110 - it has no event
+                    await asyncio.sleep(0.05)
+        while identity in present:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.05)
 
     def _on_digit(self, event: rtc.SipDTMF) -> None:
         if event.participant is None or (self._caller and event.participant.identity == self._caller.identity):

@@ -33,12 +33,8 @@ async def wrap_up(call: LiveCall, ending: Ending, *, session_lost: bool = False)
     call.finish(ending)
     ending = call.over.result()
     _hangup_event(call.journal, ending)
-    async with _at_most(HANG_UP_SECONDS, "hang_up"):
-        await call.line.hang_up()
+    await asyncio.gather(_hang_up(call.line), _hang_up_others(call))
     call.watchdog.stop()
-    if call.transfers is not None:
-        async with _at_most(HANG_UP_SECONDS, "transfer"):
-            await call.transfers.aclose()
     await call.stop_tasks()
     if not session_lost:
         async with _at_most(SESSION_CLOSE_SECONDS, "session_close"):
@@ -69,10 +65,21 @@ def close_journal(journal: Journal, ending: Ending, call: LiveCall | None = None
 async def end_refused(line: Line, journal: Journal, ending: Ending) -> None:
     """Wrap up a call that never became a conversation."""
     _hangup_event(journal, ending)
-    async with _at_most(HANG_UP_SECONDS, "hang_up"):
-        await line.hang_up()
+    await _hang_up(line)
     close_journal(journal, ending)
     await line.aclose()
+
+
+async def _hang_up(line: Line) -> None:
+    async with _at_most(HANG_UP_SECONDS, "hang_up"):
+        await line.hang_up()
+
+
+async def _hang_up_others(call: LiveCall) -> None:
+    """Take down the legs of a transfer, whatever becomes of the caller's: a phone that rings for nobody stops."""
+    if call.transfers is not None:
+        async with _at_most(HANG_UP_SECONDS, "transfer"):
+            await call.transfers.aclose()
 
 
 def _hangup_event(journal: Journal, ending: Ending) -> None:

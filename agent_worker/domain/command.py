@@ -16,7 +16,7 @@ MAX_PART_BYTES = 12_000
 MAX_PARTS = 16
 
 MessageMode = Literal["respond", "context"]
-Answer = Literal["done", "over", "ringing", "invalid"]
+Answer = Literal["done", "over", "ringing", "joined", "invalid"]
 
 
 class Wire(BaseModel):
@@ -36,7 +36,10 @@ class MessagePart(Wire):
 
 
 class CommandAnswer(Wire):
-    """What the call says: `done`, or why not: it is `over`, still `ringing`, or what was said was `invalid`."""
+    """What the call says: `done`, or why not.
+
+    It is `over`, still `ringing`, `joined` to a person who is not to be spoken over, or what was said was `invalid`.
+    """
 
     answer: Answer
 

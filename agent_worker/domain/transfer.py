@@ -85,6 +85,11 @@ def cause_of(sip_status_code: int | None) -> TransferCause:
     return TransferCause.CARRIER_ERROR if 500 <= sip_status_code < 600 else TransferCause.DIAL_FAILED
 
 
+REFER_UNKNOWN = frozenset({403, 405, 420, 501})
+"""What a carrier answers that takes no REFER: forbidden, method not allowed, extension unknown, not implemented. 603 is
+not among them, though some say it: a person's refusal looks the same."""
+
+
 def _integral(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -108,6 +113,9 @@ Target = Annotated[str, Field(min_length=3, max_length=255), AfterValidator(_dia
 
 AfterBridge = Literal["end_call", "return_to_assistant"]
 """What becomes of a caller whose person has hung up after they had been joined."""
+
+ReferFallback = Literal["none", "dial"]
+"""What becomes of a blind transfer whose carrier takes no REFER: it has failed, or the person is dialled."""
 
 Prompt = Annotated[str, Field(max_length=8_000)]
 
@@ -139,7 +147,7 @@ class TransferFallback(ConfigModel):
         strategy: back to the agent, a message is taken, or the call ends.
         message: said to the caller first.
         take_message_prompt: with `take_message`, how the agent asks for it.
-        hold_audio_url: kept for clients that send it here.
+        hold_audio_url: what the caller hears on hold, where the transfer itself names nothing.
     """
 
     strategy: Literal["return_to_assistant", "take_message", "end_call"] = "return_to_assistant"
@@ -152,14 +160,21 @@ class VoicemailDetection(ConfigModel):
     """Whether a machine that answers for the person is told from the person.
 
     Attributes:
-        mode: the screening agent listens, a detector does, or nobody.
+        mode: `agent`: the screening agent can say that it hears a machine; `amd`: a detector decides before anything
+            is said; `disabled`: neither.
         enabled: False is `disabled`.
-        timeout_seconds: with no word from the person for so long, a machine is assumed.
+        timeout_seconds: whoever has neither spoken nor pressed a key for so long after our opening declines; it also
+            bounds the detector, from when the phone is picked up. Nothing follows from it where this is disabled.
     """
 
     mode: Literal["agent", "amd", "disabled"] = "agent"
     enabled: bool = True
     timeout_seconds: Seconds = VOICEMAIL_SECONDS
+
+    @property
+    def how(self) -> Literal["agent", "amd", "disabled"]:
+        """The mode in force."""
+        return self.mode if self.enabled else "disabled"
 
 
 class TransferPlan(ConfigModel):
@@ -175,7 +190,8 @@ class TransferPlan(ConfigModel):
         ringing_timeout: how long each destination may ring, s.
         headers: SIP headers of a REFER.
         play_dialtone: the caller hears ringing while a REFER is on its way.
-        hold_audio_url: heard by the caller meanwhile; none = the music that ships.
+        hold_audio_url: heard by the caller meanwhile; none = the fallback's, else the music that ships.
+        refer_fallback: of a blind one; none = what the settings say.
     """
 
     kind: TransferKind
@@ -192,6 +208,7 @@ class TransferPlan(ConfigModel):
     hold_audio_url: str | None = Field(None, max_length=2_048)
     fallback: TransferFallback = Field(default_factory=TransferFallback)
     voicemail_detection: VoicemailDetection = Field(default_factory=VoicemailDetection)
+    refer_fallback: ReferFallback | None = None
     after_bridge: AfterBridge = "end_call"
     transcribe: bool = False
     metadata: Metadata = Field(default_factory=dict)
@@ -227,6 +244,7 @@ class TransferConfig(ConfigModel):
     hold_audio_url: str | None = Field(None, max_length=2_048)
     play_dialtone: bool = False
     headers: ReferHeaders = Field(default_factory=dict)
+    refer_fallback: ReferFallback | None = None
     after_bridge: AfterBridge = "end_call"
     transcribe: bool = False
     announcement: str = Field("One moment, I will put you through to {destination}.", max_length=500)
@@ -270,6 +288,7 @@ class TransferConfig(ConfigModel):
             hold_audio_url=self.hold_audio_url,
             fallback=self.fallback,
             voicemail_detection=self.voicemail_detection,
+            refer_fallback=self.refer_fallback,
             after_bridge=self.after_bridge,
             transcribe=self.transcribe,
         )

@@ -61,8 +61,18 @@ class Reply:
         return 200 <= self.status < 300
 
 
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    destination: Destination
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    max_bytes: int
+    cut: bool
+
+
 class EgressClient:
-    """Posts to URLs that agents name.
+    """Posts to, and gets from, URLs that agents name.
 
     It is made once per process, also before a loop runs, and used from one loop. It reads no proxy settings, keeps no
     cookies and follows no redirects; connections are kept alive per scheme, host and port.
@@ -99,12 +109,30 @@ class EgressClient:
         Raises:
             EgressError: the URL may not be reached, or there was no usable answer.
         """
+        return await self._request("POST", url, body, headers, timeout_seconds, max_bytes, cut=cut)
+
+    async def get(self, url: str, *, timeout_seconds: float, max_bytes: int) -> Reply:
+        """Return what the server has there; arguments and errors are those of `post`."""
+        return await self._request("GET", url, b"", {}, timeout_seconds, max_bytes, cut=False)
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+        max_bytes: int,
+        *,
+        cut: bool,
+    ) -> Reply:
         started = time.perf_counter()
         destination = self._policy.check_url(url)
-        sent = _headers(destination, headers, len(body))
+        sent = _headers(destination, headers, len(body) if method == "POST" else None)
+        asked = _Request(method, destination, sent, body, max_bytes, cut)
         try:
             async with asyncio.timeout(timeout_seconds):
-                status, received, answer, rest = await self._exchange(destination, sent, body, max_bytes, cut=cut)
+                status, received, answer, rest = await self._exchange(asked)
         except TimeoutError as error:
             raise EgressError(
                 "egress_timeout",
@@ -117,41 +145,33 @@ class EgressClient:
         """Close the connections."""
         await self._connections.aclose()
 
-    async def _exchange(
-        self, destination: Destination, headers: list[tuple[bytes, bytes]], body: bytes, max_bytes: int, *, cut: bool
-    ) -> _Answer:
+    async def _exchange(self, asked: _Request) -> _Answer:
         # A server may close a kept connection just as we use it. A receiver tells a repeated webhook by its id, so
         # such a request is sent again, once, over a new connection; no other is.
-        repeatable = any(name == b"webhook-id" for name, _ in headers)
+        repeatable = any(name == b"webhook-id" for name, _ in asked.headers)
         fresh = False
         while True:
             progress = _Progress()
-            async with self._connections.lend(destination, fresh=fresh) as connection:
+            async with self._connections.lend(asked.destination, fresh=fresh) as connection:
                 try:
-                    return await _send(connection.http, destination, headers, body, max_bytes, progress, cut=cut)
+                    return await _send(connection.http, asked, progress)
                 except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
                     if not (repeatable and connection.kept and not progress.answered):
-                        raise _failed(destination, progress, error) from error
+                        raise _failed(asked.destination, progress, error) from error
             fresh = True
 
 
-async def _send(
-    connection: httpcore.AsyncHTTPConnection,
-    destination: Destination,
-    headers: list[tuple[bytes, bytes]],
-    body: bytes,
-    max_bytes: int,
-    progress: _Progress,
-    *,
-    cut: bool,
-) -> _Answer:
+async def _send(connection: httpcore.AsyncHTTPConnection, asked: _Request, progress: _Progress) -> _Answer:
+    destination, max_bytes = asked.destination, asked.max_bytes
     url = httpcore.URL(
         scheme=destination.scheme, host=destination.host, port=destination.port, target=destination.target
     )
     extensions = {"trace": progress}
-    async with connection.stream("POST", url, headers=headers, content=body, extensions=extensions) as response:
+    async with connection.stream(
+        asked.method, url, headers=asked.headers, content=asked.body, extensions=extensions
+    ) as response:
         received = _received(response.headers)
-        needed = 200 <= response.status < 300 and not cut
+        needed = 200 <= response.status < 300 and not asked.cut
         if received.get("content-encoding", "identity").lower() not in ("", "identity"):
             if needed:
                 raise _encoded(destination)
@@ -180,7 +200,7 @@ class _Progress:
             self.answered = True
 
 
-def _headers(destination: Destination, given: Mapping[str, str], length: int) -> list[tuple[bytes, bytes]]:
+def _headers(destination: Destination, given: Mapping[str, str], length: int | None) -> list[tuple[bytes, bytes]]:
     headers = {"host": destination.host_header, "user-agent": USER_AGENT, "accept": "*/*"}
     for name, value in given.items():
         if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
@@ -191,7 +211,9 @@ def _headers(destination: Destination, given: Mapping[str, str], length: int) ->
             )
         if name.lower() not in OWN_HEADERS:
             headers[name.lower()] = value.strip()
-    headers |= {"accept-encoding": "identity", "content-length": str(length)}
+    headers["accept-encoding"] = "identity"
+    if length is not None:
+        headers["content-length"] = str(length)
     return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 

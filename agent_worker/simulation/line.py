@@ -34,7 +34,8 @@ class SimulatedLine(Line):
         seed: of the noise on the caller's side.
 
     Attributes:
-        ear: what the caller hears of the agent.
+        ear: what the caller hears, of the agent and of whoever they are put through to.
+        keys: pressed towards the caller.
         answered: set when the agent picks up.
     """
 
@@ -49,6 +50,7 @@ class SimulatedLine(Line):
         super().__init__(new_call_id())
         self.room_name = f"simulated-{self.call_id[:8]}"
         self.ear = Ear()
+        self.keys = ""
         self.answered = asyncio.Event()
         self._offer = CallOffer(
             call_id=self.call_id,
@@ -131,8 +133,17 @@ class SimulatedLine(Line):
         else:
             self._close(LineClosed(DisconnectionReason.CANCELLED, "cancelled", 487, "Request Terminated"))
 
+    async def pass_on(self, frame: rtc.AudioFrame) -> None:
+        """Have the caller hear it now."""
+        self.ear.hear(frame, time.monotonic())
+
     async def send_digit(self, digit: str) -> None:
-        """Nothing to do: a simulated caller does not listen to keys."""
+        """Note the key: it changes nothing for a simulated caller."""
+        self.keys += digit
+
+    def caller_presses(self, digit: str) -> None:
+        """Press a key on the caller's phone."""
+        self._pressed(digit)
 
     async def _send(self, frame: rtc.AudioFrame) -> None:
         """Nothing to do: the caller's ear is on the playout, which says when each frame is heard."""

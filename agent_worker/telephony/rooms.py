@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import lru_cache
 
 import aiohttp
 from livekit import api
@@ -44,6 +45,24 @@ async def delete_consultations(client: api.LiveKitAPI, room_name: str) -> None:
         logger.warning("rooms not listed", extra={"error": type(error).__name__})
         return
     await asyncio.gather(*(delete_room(client, room.name) for room in listing.rooms if room.name in names))
+
+
+async def move_participant(client: api.LiveKitAPI, room_name: str, identity: str, to_room: str) -> bool:
+    """Move a participant into another room; returns whether the server did. Only LiveKit Cloud can."""
+    asked = api.MoveParticipantRequest(room=room_name, identity=identity, destination_room=to_room)
+    try:
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            await client.room.move_participant(asked)
+    except (api.TwirpError, TimeoutError, aiohttp.ClientError) as error:
+        _not_moved(getattr(error, "message", type(error).__name__))
+        return False
+    return True
+
+
+@lru_cache(maxsize=4)
+def _not_moved(why: str) -> None:
+    """Log it once in each process."""
+    logger.warning("MoveParticipant refused, the worker relays", extra={"error": why})
 
 
 async def delete_room(client: api.LiveKitAPI, room_name: str) -> bool:

@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from agent_worker.call.transfer.screening import Verdict, plain_answer
 from agent_worker.domain.transfer import (
+    REFER_UNKNOWN,
     TransferCause,
     TransferConfig,
     TransferDestination,
     TransferKind,
     TransferPlan,
+    VoicemailDetection,
     cause_of,
     dial_uri,
 )
@@ -116,6 +118,22 @@ def test_a_refer_names_a_uri(to: str, uri: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "mode"),
+    [({}, "agent"), ({"mode": "amd"}, "amd"), ({"mode": "amd", "enabled": False}, "disabled")],
+)
+def test_who_looks_for_machines(given: dict[str, Any], mode: str) -> None:
+    """`enabled: false` is `disabled`, whatever the mode."""
+    assert VoicemailDetection.model_validate(given).how == mode
+
+
+def test_only_what_says_that_no_refer_is_taken_is_done_without() -> None:
+    """Never what a person's phone may have said, nor what another try may change."""
+    assert not REFER_UNKNOWN & {404, 408, 480, 486, 487, 503, 600, 603}
+    config = TransferConfig.model_validate({"destinations": [SALES], "referFallback": "dial"})
+    assert config.plan("Sales", reason="", summary="").refer_fallback == "dial"
+
+
+@pytest.mark.parametrize(
     ("words", "verdict"),
     [
         ("Yes, put them through.", Verdict.ACCEPTED),
@@ -124,6 +142,7 @@ def test_a_refer_names_a_uri(to: str, uri: str) -> None:
         ("I am busy", Verdict.DECLINED),
         ("Yes, but not now", None),
         ("Who is it?", None),
+        ("We cannot take your call, but we will be sure to call you back.", None),
     ],
 )
 def test_plain_words_are_understood_without_a_model(words: str, verdict: Verdict | None) -> None:

@@ -15,7 +15,6 @@ from agent_worker.domain.fact import TransferChanged
 from agent_worker.domain.transfer import (
     OPEN_STATUSES,
     TransferDestination,
-    TransferKind,
     TransferPlan,
     TransferStatus,
 )
@@ -52,6 +51,8 @@ class Attempt:
         owner: ids of the call and of its organization.
         accepted: done when an operator has said that the person takes the call.
         cancelled: done when an operator has said that they do not.
+        summary: what the person is told of the call, or what an operator says of the transfer in the end.
+        referring: whether the caller's carrier is being asked, and the leg may go down before it has answered.
     """
 
     journal: Journal
@@ -72,14 +73,24 @@ class Attempt:
         loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[None] = loop.create_future()
         self.cancelled: asyncio.Future[Cancelled] = loop.create_future()
-        label = {"label": self.destination.label} if self.destination.label else {}
+        self.summary = self.destination.summary or self.plan.summary
+        self.referring = False
         self.updated_at = self.created_at
-        self.metadata: dict[str, Any] = {**self.plan.metadata, **self.destination.metadata, **label}
+        self.metadata: dict[str, Any] = {**self.plan.metadata, **self.destination.metadata, **self._label}
+
+    @property
+    def _label(self) -> dict[str, str]:
+        return {"label": self.destination.label} if self.destination.label else {}
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What every event about it says."""
+        return {"transfer_id": self.id, "kind": self.plan.kind.value, **self._label}
 
     @property
     def recipient_identity(self) -> str | None:
         """The person's identity in the consultation room."""
-        return f"transfer-{self.id}" if self.plan.kind is TransferKind.WARM else None
+        return f"transfer-{self.id}" if self.consultation_room is not None else None
 
     @property
     def is_open(self) -> bool:
@@ -103,20 +114,25 @@ class Attempt:
         self._write()
         self._event(sip)
 
+    def dialled_instead(self, room_name: str, trunk_id: str | None, refused: SipOutcome) -> None:
+        """The carrier takes no REFER, and the person of a blind transfer is dialled: the row stays this one."""
+        self.consultation_room, self.trunk_id = room_name, trunk_id
+        self.metadata["refer_sip_status_code"] = refused.sip_status_code
+        self._write()
+
     def consulted(self, entries: Sequence[tuple[str, str]]) -> None:
         """Keep what was said to the person, apart from the caller's transcript."""
         self.metadata["consultation"] = [{"source": source, "text": text} for source, text in entries]
         self._write()
 
     def _event(self, sip: SipOutcome | None = None) -> None:
-        label = {"label": self.destination.label} if self.destination.label else {}
         self.journal.event(
             EVENTS[self.status],
             status=self.status.value,
             failure_cause=self.failure_cause,
             sip_status_code=sip.sip_status_code if sip else None,
             sip_status=sip.sip_status if sip else None,
-            payload={"transfer_id": self.id, "kind": self.plan.kind.value, **label},
+            payload=self.named,
         )
 
     def row(self) -> dict[str, Any]:
@@ -144,7 +160,7 @@ class Attempt:
             "recipient_participant_identity": self.recipient_identity,
             "outbound_trunk_id": self.trunk_id,
             "screening_prompt": self.destination.screening_prompt or self.plan.screening_prompt,
-            "summary": self.destination.summary or self.plan.summary,
+            "summary": self.summary,
             "failure_cause": self.failure_cause,
             "metadata": dict(self.metadata),
             "created_at": self.created_at,

@@ -64,7 +64,7 @@ class _Commands:
 
     async def complete(self, payload: str) -> TransferAnswer:
         asked = CompleteTransfer.model_validate_json(payload)
-        attempt = self._transfers.complete(asked.transfer_id, asked.recipient_identity)
+        attempt = self._transfers.complete(asked.transfer_id, asked.recipient_identity, asked.summary)
         await self._until(lambda: attempt.status not in OPEN_STATUSES)
         if attempt.status is not TransferStatus.COMPLETED:
             raise TransferRefused("TRANSFER_NOT_ACTIVE", f"The transfer is {attempt.status.value}.")
@@ -75,7 +75,7 @@ class _Commands:
         cause = (
             TransferCause.VOICEMAIL.value if asked.voicemail_detected else (asked.reason or "").strip() or "cancelled"
         )
-        attempt = self._transfers.cancel(asked.transfer_id, Cancelled(cause, asked.try_next))
+        attempt = self._transfers.cancel(asked.transfer_id, Cancelled(cause, asked.try_next), asked.summary)
         following = asked.try_next and attempt.destination is not attempt.plan.destinations[-1]
         attempts = self._transfers.attempts
         await self._until(lambda: not attempt.is_open and (not following or attempts[-1] is not attempt))

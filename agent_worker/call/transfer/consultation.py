@@ -17,7 +17,7 @@ from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.transfer import TransferCause
 from agent_worker.settings import Settings
 from agent_worker.telephony.client import livekit_client
-from agent_worker.telephony.rooms import delete_room
+from agent_worker.telephony.rooms import delete_room, move_participant
 from agent_worker.telephony.tokens import agent_token
 from agent_worker.telephony.transfer import SipOutcome, dial, find_trunk
 
@@ -26,6 +26,7 @@ logger = logging.getLogger("agent_worker.call")
 FRAME_MS = 20
 SOURCE_QUEUE_MS = 200
 JOIN_SECONDS = 5.0
+REMADE_SECONDS = 0.5
 AGENT_IDENTITY = "consultation-agent"
 
 
@@ -48,6 +49,7 @@ class Consultation(Leg):
         self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
         self._listening: asyncio.Task[None] | None = None
         self._active = asyncio.Event()
+        self._dialling = False
         self._hanging_up: asyncio.Task[bool] | None = None
         self._room.on("participant_attributes_changed", self._on_attributes)
         self._room.on("participant_connected", self._on_participant)
@@ -71,6 +73,7 @@ class Consultation(Leg):
                     logger.error("person not dialled: name an outboundTrunkId, there is not just one trunk")
                     await self.hang_up()
                     return SipOutcome(TransferCause.DIAL_FAILED)
+                self._dialling = True
                 outcome = await dial(
                     client,
                     room=self.room_name,
@@ -80,6 +83,7 @@ class Consultation(Leg):
                     shown_number=shown_number,
                     ringing_seconds=ringing_seconds,
                 )
+                self._dialling = False
             if outcome.ok:
                 async with asyncio.timeout(JOIN_SECONDS):
                     await self._active.wait()
@@ -94,6 +98,16 @@ class Consultation(Leg):
         except asyncio.CancelledError:
             await self.hang_up()
             raise
+
+    @property
+    def answered(self) -> bool:
+        """Whether the person has picked up."""
+        return self._active.is_set()
+
+    async def move(self, room_name: str) -> bool:
+        """Move the person into the caller's room, where the server can; returns whether it did."""
+        async with livekit_client(self._settings) as client:
+            return await move_participant(client, self.room_name, self.identity, room_name)
 
     async def hang_up(self) -> None:
         """Delete the room, which hangs up the person, also where they still ring."""
@@ -129,7 +143,12 @@ class Consultation(Leg):
 
     async def _delete_room(self) -> bool:
         async with livekit_client(self._settings) as client:
-            return await delete_room(client, self.room_name)
+            gone = await delete_room(client, self.room_name)
+            if self._dialling:
+                # a bridge that was asked a moment ago makes the room anew, and the phone rings for nobody
+                await asyncio.sleep(REMADE_SECONDS)
+                gone = await delete_room(client, self.room_name)
+            return gone
 
     async def _send(self, frame: rtc.AudioFrame) -> None:
         await self._source.capture_frame(frame)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-from collections.abc import Iterator
+import logging
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from types import TracebackType
 from typing import Self
@@ -16,6 +15,9 @@ from numpy.typing import NDArray
 
 from agent_worker.call.line import LINE_SAMPLE_RATE
 from agent_worker.call.live_call import LiveCall
+from agent_worker.call.transfer.hold_audio import Samples
+
+logger = logging.getLogger("agent_worker.call")
 
 FRAME_SAMPLES = LINE_SAMPLE_RATE // 50
 FRAME_SECONDS = FRAME_SAMPLES / LINE_SAMPLE_RATE
@@ -33,12 +35,18 @@ CHORDS = ((57, 64, 69, 72), (53, 60, 65, 69), (48, 55, 60, 64), (55, 62, 67, 71)
 
 
 class Hold:
-    """Holds a caller while entered."""
+    """Holds a caller while entered.
 
-    def __init__(self, call: LiveCall) -> None:
+    Args:
+        own_music: gets what is heard in place of the music that ships, which is heard until it is there; None of it
+            where it cannot be had.
+    """
+
+    def __init__(self, call: LiveCall, own_music: Callable[[], Awaitable[Samples | None]] | None = None) -> None:
         self._call = call
-        self._music: asyncio.Task[None] | None = None
-        self._word: asyncio.Task[None] | None = None
+        self._own_music = own_music
+        self._tune = tune()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Stop listening to the caller, and begin the music once what is being said has been heard."""
@@ -47,8 +55,8 @@ class Hold:
         call.session.input.set_audio_enabled(False)
         call.session.clear_user_turn()
         call.watchdog.reply_dropped()
-        self._music = asyncio.create_task(self._play(), name="hold_music")
-        self._word = asyncio.create_task(self._reassure(), name="hold_word")
+        parts = (self._play(), self._reassure(), self._fetch())
+        self._tasks = [asyncio.create_task(part, name="hold") for part in parts]
         call.record_event("call.hold")
         return self
 
@@ -60,14 +68,18 @@ class Hold:
 
     async def stop_music(self) -> None:
         """Let the caller hear somebody else. Idempotent."""
-        for task in (self._music, self._word):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        if self._music is not None:
-            self._music = self._word = None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        for failed in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(failed, Exception):
+                logger.error("a part of the hold failed", extra={"error": type(failed).__name__})
+        if tasks:
             self._call.record_event("call.unhold")
+
+    async def _fetch(self) -> None:
+        if self._own_music is not None and (samples := await self._own_music()) is not None:
+            self._tune = samples
 
     async def _reassure(self) -> None:
         """Say now and then that somebody still sees to it."""
@@ -79,12 +91,18 @@ class Hold:
         line = self._call.line
         loop = asyncio.get_running_loop()
         due = loop.time()
-        for frame in music():
+        playing, at = self._tune, 0
+        while True:
             # the agent's voice comes before the music, never over it
             while line.playout.speaking:
                 await asyncio.sleep(FRAME_SECONDS)
                 due = loop.time()
-            await line.pass_on(frame)
+            if playing is not self._tune:
+                playing, at = self._tune, 0
+            # round and round: a file's end and its beginning share a frame
+            piece = playing.take(range(at, at + FRAME_SAMPLES), mode="wrap")
+            await line.pass_on(rtc.AudioFrame(piece.tobytes(), LINE_SAMPLE_RATE, 1, FRAME_SAMPLES))
+            at = (at + FRAME_SAMPLES) % len(playing)
             due += FRAME_SECONDS
             await asyncio.sleep(due - loop.time())
 
@@ -95,28 +113,20 @@ def back_to_agent(call: LiveCall) -> None:
     call.idle.busy(ON_HOLD, False)
 
 
-def music() -> Iterator[rtc.AudioFrame]:
-    """Yield hold music, 20 ms a frame, without end."""
-    samples = _tune()
-    for start in itertools.cycle(range(0, len(samples), FRAME_SAMPLES)):
-        piece = samples[start : start + FRAME_SAMPLES]
-        yield rtc.AudioFrame(piece.tobytes(), LINE_SAMPLE_RATE, 1, FRAME_SAMPLES)
-
-
 @lru_cache(maxsize=1)
-def _tune() -> NDArray[np.int16]:
+def tune() -> Samples:
+    """Return the music that ships, to be heard round and round."""
     beat = round(BEAT_SECONDS * LINE_SAMPLE_RATE)
-    tune = np.zeros(beat * 8 * len(CHORDS) + 4 * beat)
+    notes = np.zeros(beat * 8 * len(CHORDS) + 4 * beat)
     for bar, chord in enumerate(CHORDS):
         for step in range(8):
             note = _note(chord[(step * 3) % 4], 4 * beat)
             start = (bar * 8 + step) * beat
-            tune[start : start + len(note)] += note
+            notes[start : start + len(note)] += note
     ring = len(CHORDS) * 8 * beat
-    tune[: 4 * beat] += tune[ring:]  # what rings on at the end does so into the beginning
-    tune = tune[: ring - ring % FRAME_SAMPLES]
-    loudest = float(np.abs(tune).max())
-    return np.asarray(tune * (LEVEL * 32_767 / loudest), dtype=np.int16)
+    notes[: 4 * beat] += notes[ring:]  # what rings on at the end does so into the beginning
+    notes = notes[:ring]
+    return np.asarray(notes * (LEVEL * 32_767 / float(np.abs(notes).max())), dtype=np.int16)
 
 
 def _note(midi: int, samples: int) -> NDArray[np.float64]:

@@ -12,11 +12,13 @@ from agent_worker.call.live_call import LiveCall
 from agent_worker.call.room_line import RoomLine
 from agent_worker.call.services import CallServices
 from agent_worker.call.transfer.briefing import PLAIN, briefing_of
+from agent_worker.call.transfer.hold_audio import HoldAudio
 from agent_worker.call.transfer.hourly_cap import FILE, HourlyCap
 from agent_worker.call.transfer.transfers import Transfers, TransferServices
 from agent_worker.domain.dialling import DialPolicy
 from agent_worker.domain.tool_ref import ToolRef
 from agent_worker.domain.transfer import TransferConfig
+from agent_worker.egress.policy import AddressPolicy
 from agent_worker.errors import ConfigError
 from agent_worker.prompting.templates import prompt
 from agent_worker.toolbox.binding import bind_all
@@ -40,6 +42,7 @@ def make_transfers(call: LiveCall, services: CallServices) -> Transfers | None:
             HourlyCap(settings.data_dir / FILE, settings.transfers_per_hour),
             make_stack=lambda: services.stack_for(call.agent),
             briefing=lambda attempt: briefing_of(call, attempt, _instructions(settings.prompts_dir)),
+            hold_audio=HoldAudio(AddressPolicy.of(settings.egress_allow)),
             message_tool=next(iter(bind_all([TAKE_MESSAGE], services.tools, call)), None),
         ),
     )

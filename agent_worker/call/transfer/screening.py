@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from livekit.agents import AgentSession, UserInputTranscribedEvent
+from livekit.agents import AMD, AgentSession, UserInputTranscribedEvent
 from livekit.agents.llm import ToolError, function_tool
+from livekit.agents.voice.amd.detector import DetectionOptions
 
 from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.call.session import build_session
 from agent_worker.call.transfer.consultation import Consultation
+from agent_worker.call.usage import usage
 from agent_worker.domain.agent import AgentConfig
+from agent_worker.domain.fact import UsageLine
+from agent_worker.domain.transfer import VoicemailDetection
 from agent_worker.providers.stack import Stack
 
 logger = logging.getLogger("agent_worker.call")
@@ -32,7 +36,17 @@ MODEL_SECONDS = 3.0
 """How long the person waits for the model's opening before a fixed one is said."""
 
 SILENCE_SECONDS = 12.0
-"""Without a word or a key for so long after our last sentence, the person does not want the call."""
+"""Without a word or a key for so long after our last sentence, the person does not want the call; after our first it is
+`timeoutSeconds` where machines are looked for."""
+
+DETECTOR_QUIET_SECONDS = 2.5
+"""A line that stays quiet for so long after it was picked up is taken for a person's, who waits for us to speak."""
+
+DETECTOR_PAUSE_SECONDS = 0.8
+"""Of silence after words, before what was said is judged."""
+
+PLAIN_WORDS = 10
+"""Longer answers hold a yes or a no that may mean something else; so do the greetings of mailboxes."""
 
 LONGEST_SECONDS = 120.0
 """A person who has not decided by then leaves the caller waiting for nothing."""
@@ -72,13 +86,17 @@ class Screening:
         entries: what was said, as `(source, text)`; kept apart from the caller's transcript.
     """
 
-    def __init__(self, leg: Consultation, agent: AgentConfig, stack: Stack, briefing: Briefing) -> None:
+    def __init__(
+        self, leg: Consultation, agent: AgentConfig, stack: Stack, briefing: Briefing, detection: VoicemailDetection
+    ) -> None:
         self.entries: list[tuple[str, str]] = []
         self._leg = leg
         self._stack = stack
         self._briefing = briefing
+        self._detection = detection
         self._verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._spoke = False
+        self._answered = False
         self._moved = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._session: AgentSession[None] = build_session(agent, stack, leg)
@@ -92,7 +110,10 @@ class Screening:
         self._leg.tap_digits(self._pressed)
         try:
             await self._session.start(agent, record=False)
-            await self._brief()
+            if self._detection.how == "amd" and await self._is_machine():
+                return Verdict.VOICEMAIL
+            if not self._verdict.done():
+                await self._brief()
             async with asyncio.timeout(LONGEST_SECONDS):
                 return await asyncio.shield(self._verdict)
         except TimeoutError:
@@ -108,6 +129,40 @@ class Screening:
                     await self._session.aclose()
             await self._stack.aclose()
 
+    def usage(self) -> list[UsageLine]:
+        """Return what asking has used of the providers so far."""
+        return usage(self._session, self._stack)
+
+    async def _is_machine(self) -> bool:
+        """Listen before anything is said; returns False also where a key or a hang-up decides first."""
+        options = DetectionOptions(
+            no_speech_threshold=DETECTOR_QUIET_SECONDS,
+            machine_silence_threshold=DETECTOR_PAUSE_SECONDS,
+            timeout=float(self._detection.timeout_seconds),
+        )
+        async with AMD(
+            self._session,
+            llm=None,  # the agent's own, and its recogniser: the library's choice is in LiveKit's cloud
+            stt=None,
+            ivr_detection=False,
+            suppress_compatibility_warning=True,
+            detection_options=options,
+            wait_until_finished=False,
+        ) as detector:
+            detecting = asyncio.ensure_future(detector.execute())
+            try:
+                either: set[asyncio.Future[Any]] = {detecting, self._verdict}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if self._verdict.done():
+                    return False
+                found = detecting.result()
+            finally:
+                detecting.cancel()
+        if not found.is_machine:
+            with contextlib.suppress(RuntimeError):
+                await self._session.interrupt(force=True)  # the model's answer to their hello: the briefing comes first
+        return bool(found.is_machine)
+
     async def _brief(self) -> None:
         """Say why we call: in the model's words, or where it is silent, in ours."""
         try:
@@ -118,6 +173,7 @@ class Screening:
             async with asyncio.timeout(MODEL_SECONDS):
                 while not (self._leg.playout.speaking or self._verdict.done()):  # noqa: ASYNC110 - playout has no event
                     await asyncio.sleep(0.02)
+                self._spoke = False  # a hello is no yes
                 return
         with contextlib.suppress(RuntimeError):
             await self._session.interrupt(force=True)
@@ -138,16 +194,19 @@ class Screening:
             self._decide(Verdict.VOICEMAIL)
             return "Noted."
 
-        return [
+        tools = [
             function_tool(accept, raw_schema=_schema("accept_transfer", "The person takes the call.")),
             function_tool(decline, raw_schema=_schema("decline_transfer", "The person does not take the call.")),
-            function_tool(voicemail, raw_schema=_schema("voicemail_detected", "A machine answered, not a person.")),
         ]
+        if self._detection.how != "disabled":
+            told = _schema("voicemail_detected", "A machine answered, not a person.")
+            tools.append(function_tool(voicemail, raw_schema=told))
+        return tools
 
     def _heard(self, event: UserInputTranscribedEvent) -> None:
         if not event.is_final or not event.transcript.strip():
             return
-        self._spoke = True
+        self._spoke = self._answered = True
         self._moved.set()
         self.entries.append(("user", event.transcript.strip()))
         self._reading = asyncio.create_task(self._read_plainly(event.transcript), name="plain_answer")
@@ -166,6 +225,7 @@ class Screening:
             self.entries.append(("agent", text.strip()))
 
     def _pressed(self, digit: str) -> None:
+        self._answered = True
         self._moved.set()
         if digit == ACCEPT_KEY:
             self._decide(Verdict.ACCEPTED)
@@ -179,13 +239,17 @@ class Screening:
     async def _silence(self) -> None:
         """Take a person who says nothing for a no; the clock stops while we speak, and while they do."""
         quiet_since = asyncio.get_running_loop().time()
+        opened = False
         while True:
             await asyncio.sleep(0.25)
             now = asyncio.get_running_loop().time()
+            opened = opened or self._leg.playout.speaking
+            first_word = opened and not self._answered and self._detection.how != "disabled"
+            patience = self._detection.timeout_seconds if first_word else SILENCE_SECONDS
             if self._leg.playout.speaking or self._session.user_state == "speaking" or self._moved.is_set():
                 self._moved.clear()
                 quiet_since = now
-            elif now - quiet_since > SILENCE_SECONDS:
+            elif now - quiet_since > patience:
                 self._decide(Verdict.DECLINED)
                 return
 
@@ -196,6 +260,8 @@ class Screening:
 
 def plain_answer(text: str) -> Verdict | None:
     """Return what somebody's words say where they say it plainly, for when no model is there to understand them."""
+    if len(text.split()) > PLAIN_WORDS:
+        return None
     yes, no = _YES.search(text), _NO.search(text)
     if bool(yes) == bool(no):
         return None

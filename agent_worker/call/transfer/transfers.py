@@ -12,7 +12,9 @@ from agent_worker.call.line import LineClosed
 from agent_worker.call.live_call import Ending, LiveCall, TransferRefused
 from agent_worker.call.transfer.attempt import Attempt, Cancelled
 from agent_worker.call.transfer.blind import hand_over
+from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.call.transfer.hold import back_to_agent
+from agent_worker.call.transfer.hold_audio import HoldAudio
 from agent_worker.call.transfer.hourly_cap import HourlyCap
 from agent_worker.call.transfer.screening import Briefing
 from agent_worker.call.transfer.warm import put_through
@@ -55,6 +57,7 @@ class TransferServices:
         cap: how many people all calls of this host may call in an hour.
         make_stack: makes the providers of a screening conversation.
         briefing: what a person is told of the call.
+        hold_audio: gets what callers hear on hold.
         message_tool: notes a message, for an agent that has no such tool itself.
     """
 
@@ -63,6 +66,7 @@ class TransferServices:
     cap: HourlyCap
     make_stack: Callable[[], Stack]
     briefing: Callable[[Attempt], Briefing]
+    hold_audio: HoldAudio
     message_tool: BoundTool | None = None
 
 
@@ -72,11 +76,13 @@ class Transfers:
     Attributes:
         attempts: all of the call, in order.
         talking: whether the caller talks with a person right now.
+        leg: the leg to the person who is dialled, asked or joined, or was last.
     """
 
     def __init__(self, call: LiveCall, services: TransferServices) -> None:
         self.attempts: list[Attempt] = []
         self.talking = False
+        self.leg: Consultation | None = None
         self.call = call
         self.services = services
         self._running: asyncio.Task[None] | None = None
@@ -163,8 +169,11 @@ class Transfers:
             raise TransferRefused("TRANSFER_NOT_ACTIVE", f"The transfer is {found.status.value} already.")
         return found
 
-    def complete(self, transfer_id: str, recipient_identity: str | None) -> Attempt:
+    def complete(self, transfer_id: str, recipient_identity: str | None, summary: str | None) -> Attempt:
         """Take the person's yes from an operator.
+
+        Args:
+            summary: kept with the row.
 
         Raises:
             TransferRefused: nobody has picked up yet, or it is another person than the one named.
@@ -174,12 +183,16 @@ class Transfers:
             raise TransferRefused("TRANSFER_NOT_ACTIVE", "Nobody has picked up yet.")
         if recipient_identity is not None and recipient_identity != attempt.recipient_identity:
             raise TransferRefused("RECIPIENT_MISMATCH", "The transfer has reached another person.")
+        attempt.summary = summary or attempt.summary
         if not attempt.accepted.done():
             attempt.accepted.set_result(None)
         return attempt
 
-    def cancel(self, transfer_id: str, cancelled: Cancelled) -> Attempt:
+    def cancel(self, transfer_id: str, cancelled: Cancelled, summary: str | None) -> Attempt:
         """Take a no from an operator.
+
+        Args:
+            summary: kept with the row.
 
         Raises:
             TransferRefused: there is no such transfer, or it is over or joined already.
@@ -187,6 +200,7 @@ class Transfers:
         attempt = self.find(transfer_id)
         if attempt.plan.kind is TransferKind.BLIND or attempt.status is TransferStatus.BRIDGING:
             raise TransferRefused("TRANSFER_NOT_ACTIVE", "The transfer can no longer be cancelled.")
+        attempt.summary = summary or attempt.summary
         if not attempt.cancelled.done():
             attempt.cancelled.set_result(cancelled)
         return attempt
@@ -195,7 +209,7 @@ class Transfers:
         """Return why the call is over, now that the caller's leg is down."""
         if self._running is not None and not self._running.done() and not self.talking:
             active = self.active
-            if active is not None and active.plan.kind is TransferKind.BLIND:
+            if active is not None and active.referring:
                 # the leg goes down a moment before the word comes why
                 await asyncio.wait({self._running}, timeout=REFER_SECONDS)
                 if active.status is TransferStatus.COMPLETED:
@@ -208,8 +222,9 @@ class Transfers:
         """The call is over: whoever is dialled stops ringing, whoever is on a leg is hung up."""
         if self._running is not None:
             self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+            # at once: the conversation with the person takes a while to close, and their phone is not to ring on
+            hanging_up = [self.leg.hang_up()] if self.leg is not None else []
+            await asyncio.gather(self._running, *hanging_up, return_exceptions=True)
 
     async def _run(self, first: Attempt) -> None:
         try:
@@ -232,7 +247,14 @@ class Transfers:
             await self.give_back(first.plan.fallback, TransferCause.DIAL_FAILED.value)
 
     async def give_back(self, fallback: TransferFallback, cause: str | None) -> None:
-        """Nobody took the caller: say so, and go on as configured (contract 6)."""
+        """Nobody took the caller: say so, and go on as configured (contract 6); whatever breaks, the agent listens."""
+        try:
+            await self._give_back(fallback, cause)
+        except Exception as error:  # noqa: BLE001 - the agent listens, and the caller is asked to say it again
+            logger.error("fallback broke", extra={"call_id": self.call.call_id, "error": type(error).__name__})
+            await self.call.announce(self.call.agent.fallbacks.apology, "apology")
+
+    async def _give_back(self, fallback: TransferFallback, cause: str | None) -> None:
         call = self.call
         back_to_agent(call)
         call.record_event("transfer.fallback", action=fallback.strategy, cause=cause)

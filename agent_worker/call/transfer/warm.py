@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent_worker.call.room_line import RoomLine
 from agent_worker.call.transfer.attempt import Attempt
 from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.call.transfer.hold import Hold, back_to_agent
 from agent_worker.call.transfer.listener import Listener, stop
 from agent_worker.call.transfer.relay import Relay
 from agent_worker.call.transfer.screening import Screening, Verdict
-from agent_worker.domain.transfer import TransferCause, TransferStatus
+from agent_worker.domain.transfer import TransferCause, TransferPlan, TransferStatus
 
 if TYPE_CHECKING:
     from agent_worker.call.transfer.transfers import Transfers
@@ -29,16 +31,38 @@ _CAUSES = {
 
 async def put_through(transfers: Transfers, first: Attempt) -> None:
     """Try the destinations in order; where nobody takes the caller, give them back to the agent."""
-    plan, call = first.plan, transfers.call
+    plan = first.plan
     cause: str | None = None
-    async with Hold(call) as hold:
+    async with _hold(transfers, plan) as hold:
         for destination in plan.destinations:
             if destination is not first.destination and not transfers.may_call():
                 break
             attempt = first if destination is first.destination else transfers.attempt(plan, destination)
-            cause = await _try(transfers, attempt, hold)
+            cause = await _try(transfers, attempt, hold, ask=True)
             if cause is None or (attempt.cancelled.done() and not attempt.cancelled.result().try_next):
                 break
+    await _afterwards(transfers, plan, cause)
+
+
+async def put_through_unasked(transfers: Transfers, attempt: Attempt) -> None:
+    """Dial the person of a blind transfer whose carrier takes no REFER, and join the two as soon as they answer."""
+    async with _hold(transfers, attempt.plan) as hold:
+        cause = await _try(transfers, attempt, hold, ask=False)
+    await _afterwards(transfers, attempt.plan, cause)
+
+
+def _hold(transfers: Transfers, plan: TransferPlan) -> Hold:
+    url = plan.hold_audio_url or plan.fallback.hold_audio_url
+    return Hold(transfers.call, partial(transfers.services.hold_audio.get, url) if url else None)
+
+
+async def _afterwards(transfers: Transfers, plan: TransferPlan, cause: str | None) -> None:
+    """Go on once nobody else is on the line.
+
+    Args:
+        cause: why nobody took the caller, None where somebody did.
+    """
+    call = transfers.call
     if cause is None and plan.after_bridge == "end_call":
         call.finish(transfers.bridged)
         return
@@ -51,23 +75,26 @@ async def put_through(transfers: Transfers, first: Attempt) -> None:
     await transfers.give_back(plan.fallback, cause)
 
 
-async def _try(transfers: Transfers, attempt: Attempt, hold: Hold) -> str | None:
+async def _try(transfers: Transfers, attempt: Attempt, hold: Hold, *, ask: bool) -> str | None:
     """Return None once caller and person have talked and the person has hung up, else why they never did."""
     assert attempt.consultation_room is not None
     assert attempt.recipient_identity is not None
     leg = Consultation(transfers.services.settings, attempt.consultation_room, attempt.recipient_identity)
+    transfers.leg = leg
     try:
-        cause = await _reach(transfers, attempt, leg)
+        cause = await _reach(transfers, attempt, leg, ask=ask)
         if cause is None:
             await _talk(transfers, attempt, leg, hold)
         return cause
     finally:
+        if leg.answered:
+            transfers.call.record_event("call.leg.hangup", **attempt.named)
         await leg.hang_up()
         await leg.aclose()
 
 
-async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation) -> str | None:
-    """Dial and ask; returns None once the person takes the caller, else why not."""
+async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation, *, ask: bool) -> str | None:
+    """Dial, and ask where that is wanted; returns None once the person takes the caller, else why not."""
     plan, call = attempt.plan, transfers.call
     dialling = leg.dial(
         transfers.services.policy.check(attempt.destination.to),
@@ -79,14 +106,16 @@ async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation) -> s
     if outcome is not None and outcome.cause is not None:
         attempt.change(TransferStatus.FAILED, outcome.cause.value, sip=outcome)
         return outcome.cause.value
+    if outcome is not None and not ask:
+        return None
     if outcome is not None:
         attempt.change(TransferStatus.SCREENING, sip=outcome)
-        screening = Screening(leg, call.agent, transfers.services.make_stack(), transfers.services.briefing(attempt))
-        verdict = await _unless(screening.run(), attempt.cancelled, attempt.accepted)
-        attempt.consulted(screening.entries)
+        verdict = await _ask(transfers, attempt, leg)
         if not attempt.cancelled.done():
             if attempt.accepted.done() or verdict is Verdict.ACCEPTED:
                 return None
+            if verdict is Verdict.VOICEMAIL:
+                call.record_event("transfer.voicemail_detected", mode=plan.voicemail_detection.how, **attempt.named)
             cause = _CAUSES[verdict or Verdict.HUNG_UP].value
             attempt.change(TransferStatus.FAILED, cause)
             return cause
@@ -95,22 +124,61 @@ async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation) -> s
     return cause
 
 
+async def _ask(transfers: Transfers, attempt: Attempt, leg: Consultation) -> Verdict | None:
+    """Return what the person decides, None where an operator decides first."""
+    services, call = transfers.services, transfers.call
+    detection = attempt.plan.voicemail_detection
+    screening = Screening(leg, call.agent, services.make_stack(), services.briefing(attempt), detection)
+    try:
+        return await _unless(screening.run(), attempt.cancelled, attempt.accepted)
+    finally:
+        # also where the caller hangs up meanwhile
+        attempt.consulted(screening.entries)
+        call.other_usage += screening.usage()
+
+
 async def _talk(transfers: Transfers, attempt: Attempt, leg: Consultation, hold: Hold) -> None:
     """Join the two; returns when the person has hung up. The end of the call cancels this."""
     call = transfers.call
     attempt.change(TransferStatus.BRIDGING)
     await hold.stop_music()
+    if transfers.services.settings.move_participant and await leg.move(call.line.room_name):
+        await _talk_without_us(transfers, attempt)
+        return
     if call.recording is not None:
         leg.tap_caller(call.recording.hear_agent)
     listening = _listen(transfers, attempt, leg) if attempt.plan.transcribe else []
     try:
-        async with Relay(call.line, leg):
-            transfers.talking = True
-            attempt.change(TransferStatus.COMPLETED)
-            await asyncio.shield(leg.closed)
+        async with Relay(call.line, leg, lambda to: _key_passed(transfers, attempt, to is leg)):
+            with _joined(transfers, attempt):
+                await asyncio.shield(leg.closed)
     finally:
         await stop(listening)
-        transfers.talking = transfers.talking and call.line.closed.done()
+
+
+async def _talk_without_us(transfers: Transfers, attempt: Attempt) -> None:
+    """The person is in the caller's room: the server carries their voices, and nothing is heard of it here."""
+    assert isinstance(transfers.call.line, RoomLine)
+    with _joined(transfers, attempt):
+        await transfers.call.line.until_gone(attempt.recipient_identity or "")
+
+
+@contextlib.contextmanager
+def _joined(transfers: Transfers, attempt: Attempt) -> Iterator[None]:
+    """Note that caller and person talk with each other, and when they no longer do."""
+    transfers.talking = True
+    attempt.change(TransferStatus.COMPLETED)
+    transfers.call.journal.event("call.bridged", status="active", payload=attempt.named)
+    try:
+        yield
+    finally:
+        # a caller who has hung up was talking to the end
+        transfers.talking = transfers.call.line.closed.done()
+
+
+def _key_passed(transfers: Transfers, attempt: Attempt, to_person: bool) -> None:
+    # which key is their business: it may be a card's number
+    transfers.call.record_event("call.dtmf.sent", to="person" if to_person else "caller", **attempt.named)
 
 
 def _listen(transfers: Transfers, attempt: Attempt, leg: Consultation) -> list[asyncio.Task[None]]:
