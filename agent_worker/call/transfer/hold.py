@@ -80,8 +80,8 @@ class Hold:
         loop = asyncio.get_running_loop()
         due = loop.time()
         for frame in music():
-            # the agent's voice comes before the music, never over it
-            while line.playout.speaking:
+            # a voice comes before the music, never over it
+            while line.playout.speaking or line.operators.speaking:
                 await asyncio.sleep(FRAME_SECONDS)
                 due = loop.time()
             await line.pass_on(frame)

@@ -84,6 +84,11 @@ class Transfers:
         return BRIDGED
 
     @property
+    def on_its_way(self) -> bool:
+        """Whether the caller is being put through, or talks with a person."""
+        return self._running is not None and not self._running.done()
+
+    @property
     def active(self) -> Attempt | None:
         """The attempt that is on its way, where there is one."""
         return self.attempts[-1] if self.attempts and self.attempts[-1].is_open else None
@@ -96,7 +101,7 @@ class Transfers:
         """
         if self.call.ended.is_set():
             raise TransferRefused("CALL_NOT_LIVE", "The call is over.")
-        if self._running is not None and not self._running.done():
+        if self.on_its_way:
             raise TransferRefused("TRANSFER_ACTIVE", "Another transfer of this call is active.")
         if len(self.attempts) + len(plan.destinations) > MOST_ATTEMPTS:
             raise TransferRefused("TOO_MANY_TRANSFERS", f"A call has at most {MOST_ATTEMPTS} attempts at a transfer.")
@@ -114,7 +119,7 @@ class Transfers:
         """Put the caller through when they press this key."""
 
         def pressed(digit: str) -> None:
-            if digit == key and not self.talking:
+            if digit == key and not (self.talking or self.call.held_back):
                 with contextlib.suppress(TransferRefused):
                     self.begin(plan)
 
