@@ -73,6 +73,7 @@ class Browser:
             task.cancel()
         await asyncio.gather(*self._listening, return_exceptions=True)
         await self.room.disconnect()
+        await self._source.aclose()
 
     def _on_track(self, track: rtc.Track, _publication: object, participant: rtc.RemoteParticipant) -> None:
         if track.kind == rtc.TrackKind.KIND_AUDIO:
@@ -81,8 +82,11 @@ class Browser:
     async def _listen(self, track: rtc.Track, identity: str) -> None:
         stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1)
         heard = self._heard.setdefault(identity, [])
-        async for event in stream:
-            heard.append(np.frombuffer(bytes(event.frame.data), dtype=np.int16))
+        try:
+            async for event in stream:
+                heard.append(np.frombuffer(bytes(event.frame.data), dtype=np.int16))
+        finally:
+            await stream.aclose()
 
 
 @asynccontextmanager
@@ -105,7 +109,8 @@ def token_for(key: str, secret: str, room: str, identity: str) -> str:
 async def _hum(url: str, token: str) -> None:
     async with browser(url, token) as somebody:
         await somebody.open_microphone()
-        print("open", flush=True)
+        sys.stdout.write("open\n")
+        sys.stdout.flush()
         await somebody.say(tone(OPERATOR_HZ, MOST_SECONDS, RATE))
 
 

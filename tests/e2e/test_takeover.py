@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 from spekoai import AsyncSpeko
 
 from agent_worker.testing.audio import dbfs, locate, tone, tone_seconds
@@ -30,7 +31,8 @@ LONG = (
     "Breakfast is served from seven until ten, and the kitchen is open until late in the evening."
 )
 HELLO = "Hello, this is Maya from the hotel."
-QUIET = {"enabled": False}
+TONE = 4.5
+"""Seconds of a tone; the recogniser's stand-in takes it for no line it knows."""
 
 
 @asynccontextmanager
@@ -54,7 +56,9 @@ async def agent_is_quiet(call: SipCall, seconds: float) -> bool:
 
 
 def spoken(row: Any) -> list[tuple[str, str]]:
-    return [(entry["metadata"].get("speaker", entry["source"]), entry["text"]) for entry in row["transcript"]["entries"]]
+    return [
+        (entry["metadata"].get("speaker", entry["source"]), entry["text"]) for entry in row["transcript"]["entries"]
+    ]
 
 
 async def test_an_operator_takes_over_in_the_middle_of_a_sentence_and_gives_back(rig: Rig, tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ async def test_an_operator_takes_over_in_the_middle_of_a_sentence_and_gives_back
             await say(call, CALLER_LINES[1])
             unanswered = await agent_is_quiet(call, 5)
             since = len(maya.heard("agent-"))
-            await asyncio.gather(hold_up(call, CALLER_HZ), maya.say(tone(OPERATOR_HZ, 2.0, RATE)))
+            await asyncio.gather(hold_up(call, CALLER_HZ, TONE), maya.say(tone(OPERATOR_HZ, TONE, RATE)))
             await asyncio.sleep(0.7)
             agents_part = maya.heard("agent-")[since:]
             hears = (heard_tone(call, OPERATOR_HZ), tone_seconds(maya.heard("sip_"), RATE, CALLER_HZ))
@@ -96,13 +100,14 @@ async def test_an_operator_takes_over_in_the_middle_of_a_sentence_and_gives_back
     assert took_over_in < 1.0
     assert unanswered
     assert dbfs(agents_part) < -60
-    assert min(hears) > 1.7, hears
+    assert min(hears) > 4.0, hears
     match = locate(call.heard.pcm, render(HELLO, PHONE_RATE, voice=CALLER_VOICE), PHONE_RATE)
     assert match is not None and match.correlation > 0.5, match
     assert 1.0 < back_in < 6.0
     said = spoken(row)
     cut = said[2][1]
-    assert LONG.startswith(cut) and len(cut) < len(LONG)
+    assert "".join(LONG.split()).startswith("".join(cut.split()))
+    assert len(cut) < len(LONG) / 2
     assert said == [
         ("agent", GREETING),
         ("user", CALLER_LINES[0]),
@@ -126,8 +131,8 @@ async def test_an_operator_takes_over_in_the_middle_of_a_sentence_and_gives_back
         "operator.left",
     ]
     caller, ours = recorded
-    assert tone_seconds(ours, 16_000, OPERATOR_HZ) > 1.7
-    assert tone_seconds(caller, 16_000, CALLER_HZ) > 1.7
+    assert tone_seconds(ours, 16_000, OPERATOR_HZ) > 4.0
+    assert tone_seconds(caller, 16_000, CALLER_HZ) > 4.0
     assert tone_seconds(caller, 16_000, OPERATOR_HZ) == 0.0
     assert tone_seconds(ours, 16_000, CALLER_HZ) == 0.0
     assert reason(row) == "user_hangup"
@@ -140,3 +145,76 @@ def channels(path: Path) -> tuple[Any, Any]:
         frames = [out.to_ndarray() for frame in container.decode(audio=0) for out in resampler.resample(frame)]
     both = np.concatenate(frames, axis=1)
     return both[0], both[1]
+
+
+async def test_an_operator_who_vanishes_leaves_the_caller_to_the_agent(rig: Rig, tmp_path: Path) -> None:
+    """kill -9 of the browser: the agent goes on as soon as LiveKit reports it gone, and is not asked for before."""
+    async with desk(rig, tmp_path) as it:
+        call = await it.phone.dial(it.number)
+        await greeted(call)
+        call_id = await it.call_id()
+        async with AsyncSpeko(api_key=it.key, base_url=it.serve.url) as speko:
+            token = await speko.calls.web_join(call_id)
+        command = (sys.executable, "-m", "tests.e2e.browsers", token.url, token.token)
+        tab = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert tab.stdout is not None
+        async with asyncio.timeout(30):
+            await tab.stdout.readline()
+        await asyncio.sleep(2)
+        tab.kill()
+        await tab.wait()
+        await call.wait_silence(2.0)
+        gone = time.monotonic()
+        back_in = await call.wait_speech(40, after=gone) - gone
+        await call.wait_silence(1.0)
+        await ask(call, CALLER_LINES[0])
+        await call.hang_up()
+        [row] = await ended_calls(rig, it.worker)
+    assert heard_tone(call, OPERATOR_HZ) > 1.5
+    assert back_in < 30
+    assert answered(call, REPLIES[0].reply)
+    happened = [name for name in event_types(row) if name.startswith(("operator.", "agent."))]
+    assert happened[:3] == ["operator.joined", "operator.speaking", "agent.silenced"]
+    assert set(happened[3:]) == {"operator.muted", "operator.left", "agent.resumed"}
+
+
+async def test_only_somebody_with_a_token_of_web_join_silences_the_agent(rig: Rig, tmp_path: Path) -> None:
+    """A participant of any other name may publish what it likes: the conversation goes on."""
+    async with desk(rig, tmp_path) as it:
+        call = await it.phone.dial(it.number)
+        await greeted(call)
+        [room] = await rig.stack.rooms()
+        env = rig.stack.env
+        token = token_for(env["LIVEKIT_API_KEY"], env["LIVEKIT_API_SECRET"], room, "guest-1")
+        async with browser(rig.stack.url, token) as guest:
+            await guest.open_microphone()
+            await guest.say(tone(OPERATOR_HZ, 0.5, RATE))
+            await call.wait_silence(1.0)
+            await ask(call, CALLER_LINES[0])
+        await call.hang_up()
+        [row] = await ended_calls(rig, it.worker)
+    assert words(row, "agent") == [GREETING, REPLIES[0].reply]
+    assert not [name for name in event_types(row) if name.startswith(("operator.", "agent."))]
+
+
+@pytest.mark.parametrize("how", ["max_duration", "end"])
+async def test_a_call_that_was_taken_over_still_ends(rig: Rig, tmp_path: Path, how: str) -> None:
+    """At its longest, with a goodbye; and at an operator's word. Reprompts wait meanwhile."""
+    limit = {"maxDurationSeconds": 16} if how == "max_duration" else {}
+    reprompts = {"delayMs": 2000, "maxPrompts": 1, "messages": ["Are you still there?"]}
+    async with desk(rig, tmp_path, idleRePrompts=reprompts, **limit) as it:
+        call = await it.phone.dial(it.number)
+        await call.wait_answered()
+        call_id = await it.call_id()
+        async with joined(it, call_id) as maya:
+            await maya.open_microphone()
+            await call.wait_silence(1.0)
+            silent = await agent_is_quiet(call, 6)
+            if how == "end":
+                await it.post(call_id, "end")
+            await call.wait_ended(25)
+        [row] = await ended_calls(rig, it.worker)
+    assert silent
+    assert reason(row) == ("max_duration" if how == "max_duration" else "agent_hangup"), describe([row])
+    said = [entry["text"] for entry in row["transcript"]["entries"] if entry["metadata"].get("announcement")]
+    assert len(said) == (1 if how == "max_duration" else 0), said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,9 @@ from agent_worker.domain.fact import TranscriptSource
 
 logger = logging.getLogger("agent_worker.call")
 
+INTERIM_SECONDS = 1.5
+"""Without any news of a sentence for so long it is over, whether or not its final words come."""
+
 
 class Listener:
     """Recognises one voice; what is recognised goes into the call's transcript.
@@ -26,9 +30,6 @@ class Listener:
         source: whose side of the call it is.
         about: kept with each entry: who speaks.
         heard: told of each entry's words.
-
-    Attributes:
-        mid_sentence: whether something is being said whose final words are not known yet.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Listener:
         about: dict[str, Any],
         heard: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.mid_sentence = False
+        self._interim_at = float("-inf")
         self._stream: stt.RecognizeStream | None = None
         self._leg = leg
         self._recogniser = recogniser
@@ -48,6 +49,11 @@ class Listener:
         self._source = source
         self._about = about
         self._heard = heard
+
+    @property
+    def mid_sentence(self) -> bool:
+        """Whether something was said a moment ago whose final words are not known yet."""
+        return time.monotonic() - self._interim_at < INTERIM_SECONDS
 
     async def run(self) -> None:
         """Listen until cancelled; a recogniser that fails is only a transcript that is missing."""
@@ -64,9 +70,9 @@ class Listener:
         try:
             async for event in stream:
                 if event.type is stt.SpeechEventType.INTERIM_TRANSCRIPT:
-                    self.mid_sentence = True
+                    self._interim_at = time.monotonic()
                 if event.type is stt.SpeechEventType.FINAL_TRANSCRIPT and event.alternatives:
-                    self.mid_sentence = False
+                    self._interim_at = float("-inf")
                     self._write(event.alternatives[0])
         except APIError as error:
             logger.warning("joined call no longer transcribed", extra={"error": type(error).__name__})
