@@ -17,9 +17,9 @@ from typing import Any
 from livekit.agents import AgentSession, UserInputTranscribedEvent
 from livekit.agents.llm import ToolError, function_tool
 
+from agent_worker.call.line import Leg
 from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.call.session import build_session
-from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.providers.stack import Stack
 
@@ -72,7 +72,7 @@ class Screening:
         entries: what was said, as `(source, text)`; kept apart from the caller's transcript.
     """
 
-    def __init__(self, leg: Consultation, agent: AgentConfig, stack: Stack, briefing: Briefing) -> None:
+    def __init__(self, leg: Leg, agent: AgentConfig, stack: Stack, briefing: Briefing) -> None:
         self.entries: list[tuple[str, str]] = []
         self._leg = leg
         self._stack = stack

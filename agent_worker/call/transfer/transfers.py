@@ -14,6 +14,7 @@ from agent_worker.call.transfer.attempt import Attempt, Cancelled
 from agent_worker.call.transfer.blind import hand_over
 from agent_worker.call.transfer.consultation import consultation_room
 from agent_worker.call.transfer.hold import back_to_agent
+from agent_worker.call.transfer.leg import MakeLeg
 from agent_worker.call.transfer.screening import Briefing
 from agent_worker.call.transfer.warm import put_through
 from agent_worker.domain.call import DisconnectionReason
@@ -51,6 +52,7 @@ class TransferServices:
     Attributes:
         settings: how LiveKit is reached.
         policy: whom may be dialled.
+        make_leg: makes the leg to a person.
         make_stack: makes the providers of a screening conversation.
         briefing: what a person is told of the call.
         message_tool: notes a message, for an agent that has no such tool itself.
@@ -58,6 +60,7 @@ class TransferServices:
 
     settings: Settings
     policy: DialPolicy
+    make_leg: MakeLeg
     make_stack: Callable[[], Stack]
     briefing: Callable[[Attempt], Briefing]
     message_tool: BoundTool | None = None

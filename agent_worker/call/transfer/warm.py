@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_worker.call.transfer.attempt import Attempt
-from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.call.transfer.hold import Hold, back_to_agent
+from agent_worker.call.transfer.leg import PersonLeg
 from agent_worker.call.transfer.listener import Listener, stop
 from agent_worker.call.transfer.relay import Relay
 from agent_worker.call.transfer.screening import Screening, Verdict
@@ -53,7 +53,7 @@ async def _try(transfers: Transfers, attempt: Attempt, hold: Hold) -> str | None
     """Return None once caller and person have talked and the person has hung up, else why they never did."""
     assert attempt.consultation_room is not None
     assert attempt.recipient_identity is not None
-    leg = Consultation(transfers.services.settings, attempt.consultation_room, attempt.recipient_identity)
+    leg = transfers.services.make_leg(attempt.consultation_room, attempt.recipient_identity)
     try:
         cause = await _reach(transfers, attempt, leg)
         if cause is None:
@@ -64,7 +64,7 @@ async def _try(transfers: Transfers, attempt: Attempt, hold: Hold) -> str | None
         await leg.aclose()
 
 
-async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation) -> str | None:
+async def _reach(transfers: Transfers, attempt: Attempt, leg: PersonLeg) -> str | None:
     """Dial and ask; returns None once the person takes the caller, else why not."""
     plan, call = attempt.plan, transfers.call
     dialling = leg.dial(
@@ -93,7 +93,7 @@ async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation) -> s
     return cause
 
 
-async def _talk(transfers: Transfers, attempt: Attempt, leg: Consultation, hold: Hold) -> None:
+async def _talk(transfers: Transfers, attempt: Attempt, leg: PersonLeg, hold: Hold) -> None:
     """Join the two; returns when the person has hung up. The end of the call cancels this."""
     call = transfers.call
     attempt.change(TransferStatus.BRIDGING)
@@ -111,7 +111,7 @@ async def _talk(transfers: Transfers, attempt: Attempt, leg: Consultation, hold:
         transfers.talking = transfers.talking and call.line.closed.done()
 
 
-def _listen(transfers: Transfers, attempt: Attempt, leg: Consultation) -> list[asyncio.Task[None]]:
+def _listen(transfers: Transfers, attempt: Attempt, leg: PersonLeg) -> list[asyncio.Task[None]]:
     call = transfers.call
     person = {"speaker": "person", "transfer_id": attempt.id, "label": attempt.destination.label}
     listeners = (
