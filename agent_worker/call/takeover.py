@@ -121,20 +121,22 @@ class Takeover:
 
     async def _go_on(self) -> None:
         """Have the agent speak with the caller again, knowing what was said; unless somebody else has the caller."""
-        await self._stop_listening()
         call = self._call
+        to_agent = not (self._transferring or call.ending)
+        if to_agent:
+            # before the last words are known: what is said from here on is said to the agent
+            with contextlib.suppress(RuntimeError):  # the session closes under us
+                call.session.clear_user_turn()
+                call.session.input.set_audio_enabled(True)
+        await self._stop_listening()
         call.taken_over = False
         call.watchdog.resume()
         call.idle.busy(TAKEN_OVER, False)
-        if call.ending:
-            return
         with contextlib.suppress(RuntimeError):  # the session closes under us
             instructions = GO_ON if self._said else NOT_HEARD
             await self._tell_agent()
-            if self._transferring:
+            if not to_agent or call.ending or self._transferring:
                 return
-            call.session.clear_user_turn()
-            call.session.input.set_audio_enabled(True)
             call.record_event("agent.resumed")
             call.watchdog.reply_due()
             call.session.generate_reply(instructions=instructions, tool_choice="none")
