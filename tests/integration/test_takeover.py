@@ -156,3 +156,21 @@ async def test_voices_on_our_side_are_mixed_in_the_recording(tmp_path: Path) -> 
     ours = taken[1::2]
     assert (ours[1600:-1600] == 2000).all()
     assert not taken[0::2].any()
+
+
+async def test_what_the_caller_had_just_said_is_kept(tmp_path: Path) -> None:
+    """An operator who comes in right behind it answers it; the agent does not, and knows it."""
+    quiet: list[bool] = []
+
+    async def caller(talk: Talk) -> None:
+        await talk.greeted()
+        talk.line.operators.joined(MAYA)
+        _, said = await talk.line.speak(ClipLibrary(CLIPS_FOLDER).pcm(CALLER_LINES[1]) or b"")
+        talk.line.operators.microphone(MAYA, True)
+        await asyncio.sleep(4)
+        quiet.append(talk.line.ear.first_sound_after(said) is None)
+
+    told = await call_with(tmp_path, {}, caller)
+    assert quiet == [True]
+    [words] = told.said("user")
+    assert "full service" in words["text"]

@@ -73,7 +73,8 @@ class Hold:
         """Say now and then that somebody still sees to it."""
         while True:
             await asyncio.sleep(WORD_SECONDS)
-            await self._call.announce(self._call.agent.fallbacks.hold, "hold", interruptible=False)
+            if not self._call.line.operators.speaking:
+                await self._call.announce(self._call.agent.fallbacks.hold, "hold", interruptible=False)
 
     async def _play(self) -> None:
         line = self._call.line
