@@ -87,7 +87,7 @@ class _Commands:
         known: ChatContext = agent.chat_ctx.copy()
         known.add_message(role="system", content=NOTE + text)
         await agent.update_chat_ctx(known)
-        if part.mode == "respond":
+        if part.mode == "respond" and not call.held_back:
             call.session.generate_reply()
 
     def _remember(self, message_id: str) -> None:

@@ -20,6 +20,7 @@ from livekit.agents.voice.events import ToolExecutionUpdatedEvent, UserTranscrip
 
 from agent_worker.call.limits import limit_duration
 from agent_worker.call.live_call import Ending, LiveCall
+from agent_worker.call.takeover import Takeover
 from agent_worker.call.watchdog import Provider
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.providers.failover import Failover
@@ -41,6 +42,7 @@ async def converse(call: LiveCall) -> Ending:
     call.own(_limit(call))
     call.own(_follow_line(call))
     call.own(_watch_voice(call))
+    call.own(Takeover(call).run())
     return await asyncio.shield(call.over)
 
 

@@ -12,11 +12,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from livekit import rtc
 from livekit.agents.voice import io
 
+from agent_worker.call.operators import Operators
 from agent_worker.call.playout import Playout
 from agent_worker.domain.call import CallOffer, DisconnectionReason
 from agent_worker.errors import CallError
@@ -34,6 +35,16 @@ DIGITS = "0123456789*#ABCD"
 
 AudioTap = Callable[[rtc.AudioFrame, float], None]
 """Called with each frame and the monotonic time (s) at which it is heard on the line."""
+
+
+class Audible(Protocol):
+    """Somebody who can be heard on a call."""
+
+    def tap_caller(self, tap: AudioTap) -> None:
+        """Have every frame of their voice handed to `tap`."""
+
+    def untap_caller(self, tap: AudioTap) -> None:
+        """Hand `tap` no more frames."""
 
 
 Command = Callable[[str], Awaitable[str]]
@@ -186,6 +197,7 @@ class Line(Leg):
         picked_up: whether the caller can hear us.
         job_id: LiveKit's job this is, where it is one; by it the call is found in its room.
         commands: what is answered to those who command calls, by name.
+        operators: those who have joined from a browser; the caller hears whoever of them speaks.
     """
 
     job_id: str | None = None
@@ -195,6 +207,7 @@ class Line(Leg):
         self.call_id = call_id
         self.picked_up = False
         self.commands: Mapping[str, Command] = {}
+        self.operators = Operators()
 
     @abstractmethod
     async def ring(self) -> CallOffer:

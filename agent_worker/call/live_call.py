@@ -70,6 +70,10 @@ class Transferring(Protocol):
 
     talking: bool
 
+    @property
+    def on_its_way(self) -> bool:
+        """Whether the caller is being put through, or talks with a person."""
+
     def begin(self, plan: TransferPlan) -> object:
         """Begin, and return.
 
@@ -100,6 +104,7 @@ class LiveCall:
         over: done with the reason as soon as the call is over, whoever ended it; the first reason stands.
         ended: set at the same moment, for those who only wait.
         other_usage: of conversations beside the caller's.
+        taken_over: an operator speaks with the caller, and the agent says nothing.
     """
 
     offer: CallOffer
@@ -117,6 +122,7 @@ class LiveCall:
     phone_agent: PhoneAgent | None = None
     transfers: Transferring | None = None
     other_usage: list[UsageLine] = field(default_factory=list)
+    taken_over: bool = False
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _ending: bool = False
     _announcing: int = 0
@@ -149,6 +155,16 @@ class LiveCall:
     def announcing(self) -> bool:
         """Whether what is being heard is a sentence of ours outside the conversation."""
         return self._announcing > 0
+
+    @property
+    def ending(self) -> bool:
+        """Whether the end has begun: all that is still said is the goodbye."""
+        return self._ending or self.over.done()
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the agent may not speak now."""
+        return self.taken_over and not self.ending
 
     def own(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something beside the conversation; it is stopped with the call."""
@@ -211,7 +227,7 @@ class LiveCall:
         Args:
             clip: name of the bundled clip to fall back to, or None to have it synthesised.
         """
-        if self.ended.is_set():
+        if self.ended.is_set() or self.held_back:
             return
         audio = self.audio_of(text) or (bundled(clip) if clip else None)
         self._announcing += 1

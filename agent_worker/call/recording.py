@@ -98,6 +98,7 @@ class Recording:
         self._encoder = threading.Lock()
         self._encoded = 0
         self._caller, self._agent = _Channel(), _Channel()
+        self._beside: dict[str, _Channel] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -112,6 +113,10 @@ class Recording:
     def hear_agent(self, frame: rtc.AudioFrame, heard_at: float) -> None:
         """Take a frame of ours, whose first sample is heard at this monotonic time (s)."""
         self._place(self._agent, frame, heard_at)
+
+    def hear_beside(self, who: str, frame: rtc.AudioFrame, heard_at: float) -> None:
+        """Take a frame of somebody who speaks on our side beside the agent, heard at this monotonic time (s)."""
+        self._place(self._beside.setdefault(who, _Channel()), frame, heard_at - frame.duration)
 
     def start(self) -> None:
         """Begin to write, in the background."""
@@ -147,7 +152,8 @@ class Recording:
         end = max(self._encoded, frames * FRAME_SAMPLES)
         stereo = np.empty((end - self._encoded) * 2, dtype=np.int16)
         stereo[0::2] = self._caller.take(self._encoded, end)
-        stereo[1::2] = self._agent.take(self._encoded, end)
+        ours = [channel.take(self._encoded, end) for channel in (self._agent, *list(self._beside.values()))]
+        stereo[1::2] = ours[0] if len(ours) == 1 else np.clip(np.sum(ours, axis=0), -32_768, 32_767)
         self._encoded = end
         return stereo
 

@@ -13,6 +13,7 @@ from livekit.agents import AutoSubscribe, JobContext
 
 from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, Command, Line, LineClosed, pass_on_in_time
 from agent_worker.call.offer import given_call_id, read_job_metadata, read_offer
+from agent_worker.call.room_operators import RoomOperators
 from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, DisconnectionReason, new_call_id
 from agent_worker.errors import CallError
@@ -64,6 +65,7 @@ class RoomLine(Line):
         self._active = asyncio.Event()
         self._caller_joined = asyncio.Event()
         self._hanging_up: asyncio.Task[bool] | None = None
+        self._browsers = RoomOperators(self._room, self.operators)
         self._room.on("participant_connected", self._on_participant)
         self._room.on("participant_disconnected", self._on_participant_gone)
         self._room.on("participant_attributes_changed", self._on_attributes)
@@ -135,6 +137,7 @@ class RoomLine(Line):
         self._last_sound = time.monotonic()
         self.picked_up = True
         self.playout.start()
+        self._browsers.start()
 
     def take_commands(self, commands: Mapping[str, Command]) -> None:
         """Answer commands that LiveKit's server passes on, and none of anybody in the room."""
@@ -165,6 +168,7 @@ class RoomLine(Line):
     async def aclose(self) -> None:
         """Stop listening and let go of the media engine."""
         await self.playout.aclose()
+        await self._browsers.aclose()
         if self._listening is not None:
             self._listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):

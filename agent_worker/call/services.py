@@ -10,6 +10,7 @@ from livekit import rtc
 
 from agent_worker.call.gain import amplified
 from agent_worker.call.speech_cache import SpeechCache
+from agent_worker.call.transfer.leg import MakeLeg
 from agent_worker.control.base import ControlPlane
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.presets import Presets
@@ -34,6 +35,7 @@ class CallServices:
         worker_id: names this worker in leases and on call rows.
         ready: providers built while the process waits for its call, and what they were built for; a process takes
             one call, so each is used once at most.
+        make_leg: makes the leg to a person a caller is put through to; none = LiveKit's, on a line of LiveKit's.
     """
 
     settings: Settings
@@ -44,6 +46,7 @@ class CallServices:
     presets: Presets
     worker_id: str
     ready: list[tuple[Wishes, Stack]] = field(default_factory=list)
+    make_leg: MakeLeg | None = None
 
     def build_ahead(self, agents: Iterable[AgentConfig]) -> None:
         """Build the providers of the agents most likely to be called; clients take their time to make."""

@@ -50,6 +50,7 @@ class Watchdog:
         self._owed = False
         self._tools = 0
         self._stopped = False
+        self._paused = False
         self._failed_at = 0.0
         self.failed_turns = 0
 
@@ -91,7 +92,7 @@ class Watchdog:
         """A provider gave up on this turn; further failures of the same turn count once."""
         self._owed = False
         self._disarm()
-        if self._turn_failed or self._stopped:
+        if self._turn_failed or self._stopped or self._paused:
             return
         self._turn_failed = True
         now = asyncio.get_running_loop().time()
@@ -124,6 +125,16 @@ class Watchdog:
             self._owed = True
             self._arm(REPLY_SECONDS, self._late)
 
+    def pause(self) -> None:
+        """Watch nothing for a while: somebody else speaks with the caller."""
+        self._paused = True
+        self.reply_dropped()
+
+    def resume(self) -> None:
+        """Watch again; nothing that was owed before is owed any more."""
+        self._paused = False
+        self._owed = False
+
     def stop(self) -> None:
         """Watch no more, whatever is still reported."""
         self._stopped = True
@@ -138,7 +149,7 @@ class Watchdog:
 
     def _arm(self, seconds: float, then: Callable[[], None]) -> None:
         self._disarm()
-        if not self._stopped:
+        if not (self._stopped or self._paused):
             self._timer = asyncio.get_running_loop().call_later(seconds, then)
 
     def _disarm(self) -> None:

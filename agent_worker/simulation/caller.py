@@ -18,6 +18,7 @@ from agent_worker.simulation.line import SimulatedLine
 
 CLIPS_FOLDER = Path(__file__).parent / "clips"
 CALLER_VOICE = "rms"
+PERSON_VOICE = "awb"
 TURN_SECONDS = 0.9
 """Silence after which the caller takes the turn: longer than a pause between two sentences."""
 
@@ -50,8 +51,8 @@ class CallerTurn:
         return None if self.answered_at is None else (self.answered_at - self.stopped_at) * 1000
 
 
-async def caller_voice(text: str, clips: ClipLibrary | None = None) -> bytes:
-    """Return a caller's line as 16-bit mono PCM at 16 kHz: the recorded one, else synthesised.
+async def caller_voice(text: str, clips: ClipLibrary | None = None, voice: str = CALLER_VOICE) -> bytes:
+    """Return somebody's line as 16-bit mono PCM at 16 kHz: the recorded one, else synthesised.
 
     Raises:
         ProviderError: the line is not recorded and there is no synthesiser here.
@@ -62,7 +63,7 @@ async def caller_voice(text: str, clips: ClipLibrary | None = None) -> bytes:
     engine = installed_engine()
     try:
         if engine is not None:
-            return await speak(engine, text, voice=CALLER_VOICE)
+            return await speak(engine, text, voice=voice)
         cause = "no speech synthesiser is installed"
     except EngineError as error:
         cause = str(error)

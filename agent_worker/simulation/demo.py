@@ -17,14 +17,16 @@ from agent_worker.simulation.caller import ScriptedCaller
 from agent_worker.simulation.keepsakes import keep
 from agent_worker.simulation.line import SimulatedLine
 from agent_worker.simulation.own_api import own_api
+from agent_worker.simulation.person import SimulatedPerson
 from agent_worker.simulation.receiver import receiving
 from agent_worker.simulation.screen import Screen
-from agent_worker.simulation.script import CALLER_LINES, DIALED_NUMBER
+from agent_worker.simulation.script import CALLER_LINES, DIALED_NUMBER, PERSON_LINES, PERSON_YES
 from agent_worker.simulation.stage import require_providers, stage
 from agent_worker.webhooks.signing import new_secret
 
 AGENTS_FOLDER = Path(__file__).parent / "agents"
 AGENT_NAME = "demo"
+PERSON_NAME = "Sam"
 CALL_SECONDS = 150.0
 """A demo call that takes longer than this is cut off."""
 
@@ -58,12 +60,12 @@ def demo_settings(data_dir: Path) -> Settings:
 
 async def _run(settings: Settings, output_dir: Path, console: Console, *, quiet: bool) -> int:
     line = SimulatedLine(dialed_number=DIALED_NUMBER, job_metadata={"simulated": True})
-    caller = ScriptedCaller(line, CALLER_LINES)
     screen = Screen(console, quiet=quiet, speaking=lambda: _who_speaks(line))
+    caller = ScriptedCaller(line, CALLER_LINES, said=lambda text: _tell_what_nobody_recognises(text, screen))
     async with (
         receiving(settings.webhook_secret.get_secret_value()) as receiver,
         own_api(settings) as api,
-        stage(settings, watch=screen.fact) as theatre,
+        stage(settings, watch=screen.fact, make_leg=lambda room, _: _person(room, screen)) as theatre,
     ):
         agent = theatre.catalog.agents[AGENT_NAME]
         require_providers(agent, settings)
@@ -86,14 +88,25 @@ async def _run(settings: Settings, output_dir: Path, console: Console, *, quiet:
     files = await asyncio.to_thread(keep, output_dir, told, receiver)
     screen.summary(caller.turns, told, receiver.received, api.url)
     screen.files(files)
-    complete = ending.reason is DisconnectionReason.AGENT_HANGUP and len(caller.turns) == len(CALLER_LINES)
+    complete = ending.reason is DisconnectionReason.CALL_TRANSFER and len(caller.turns) == len(CALLER_LINES)
     if not complete:
         console.print(f"The call did not go as scripted: it ended by {ending.reason.value}.", style="red")
     return 0 if complete else 1
 
 
+def _tell_what_nobody_recognises(text: str, screen: Screen) -> None:
+    if text == CALLER_LINES[-1]:
+        screen.aside("caller", text)
+
+
+def _person(room_name: str, screen: Screen) -> SimulatedPerson:
+    return SimulatedPerson(
+        room_name, yes=PERSON_YES, lines=PERSON_LINES, said=lambda text: screen.aside(PERSON_NAME, text)
+    )
+
+
 def _who_speaks(line: SimulatedLine) -> str:
-    if line.ear.speaking:
+    if line.playout.speaking:
         return "agent"
     return "caller" if line.mouth_open else ""
 

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from agent_worker.domain.call import utc_now
 from agent_worker.domain.fact import (
     CallAnswered,
     CallEnded,
@@ -26,16 +27,22 @@ from agent_worker.simulation.caller import CallerTurn
 from agent_worker.simulation.own_api import Told
 from agent_worker.simulation.receiver import Received
 
-STYLES = {"agent": "cyan", "user": "green", "system": "dim"}
-NAMES = {"agent": "agent", "user": "caller", "system": ""}
+STYLES = {"agent": "cyan", "user": "green", "system": "dim", "aside": "magenta"}
+NAMES = {"agent": "agent", "user": "caller", "system": "", "aside": ""}
 SHOWN_EVENTS = {
     "call.ringing": "ringing",
     "call.answered": "picked up",
     "tool.started": "tool",
     "tool.ended": "tool done",
     "transfer.unavailable": "transfer (simulated)",
+    "call.hold": "caller on hold, music",
+    "transfer.screening": "picked up by",
+    "transfer.bridging": "accepted by",
+    "call.transfer.completed": "caller talks with",
+    "call.transfer.failed": "not reached:",
     "call.hangup": "hung up",
 }
+ASKED = {"agent": "agent", "user": "they"}
 REFRESH_PER_SECOND = 8
 MOST_SHOWN = 120
 
@@ -56,6 +63,7 @@ class Screen:
         self._rows: dict[str, tuple[float, str, str, str]] = {}
         self._printed: set[str] = set()
         self._live: Live | None = None
+        self._asides = 0
 
     def __enter__(self) -> Screen:
         if self._console.is_terminal and not self._quiet:
@@ -89,10 +97,15 @@ class Screen:
             partial = fact.latency_status == "partial" and fact.ended_at is None
             self._row(f"t{fact.index}", fact.started_at, fact.source, fact.text, "…" if partial else _legs(fact))
         elif isinstance(fact, EventOccurred) and (name := SHOWN_EVENTS.get(fact.event_type)):
-            detail = fact.payload.get("name") or fact.payload.get("destination") or ""
+            detail = fact.payload.get("name") or fact.payload.get("destination") or fact.payload.get("label") or ""
             self._row(fact.id, fact.at, "system", f"{name} {detail}".strip(), "")
         elif isinstance(fact, (CallAnswered, CallEnded)):
             return
+
+    def aside(self, name: str, text: str) -> None:
+        """Show what somebody said that the agent does not hear, or nobody recognises."""
+        self._asides += 1
+        self._row(f"a{self._asides}", utc_now(), "aside", f"{name}: {text}", "")
 
     def _row(self, key: str, at: datetime, source: str, text: str, note: str) -> None:
         seconds = (at - (self._started or at)).total_seconds()
@@ -124,6 +137,11 @@ class Screen:
         self._about("analysis", _analysis(report))
         self._about("wanted", report.get("customer_request") or "")
         self._about("data", ", ".join(f"{name}: {_short(value)}" for name, value in report["structured_data"].items()))
+        for transfer in call["transfers"]:
+            who = f"{transfer['kind']} to {transfer['metadata'].get('label', '')} ({transfer['transfer_to']})"
+            self._about("transfer", f"{who}: {transfer['status']}")
+            asked = transfer["metadata"].get("consultation", [])
+            self._about("asked", " ".join(f'{ASKED[said["source"]]}: "{said["text"]}"' for said in asked))
         self._about("recording", f"{call['recording_status']}, {told.recording_url or 'no link'}")
         for delivery in told.deliveries:
             verified = any(one.verified and one.headers["webhook-id"] == delivery["id"] for one in received)

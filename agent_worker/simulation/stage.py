@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from livekit.agents.utils import http_context
 from agent_worker.call.line import Line
 from agent_worker.call.live_call import Ending
 from agent_worker.call.services import CallServices
+from agent_worker.call.transfer.leg import MakeLeg
 from agent_worker.config.catalog import AgentCatalog, load_catalog
 from agent_worker.config.presets_file import read_presets
 from agent_worker.control.embedded import EmbeddedControlPlane
@@ -65,11 +67,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(settings: Settings, *, watch: Watcher | None = None) -> AsyncIterator[Stage]:
+async def stage(
+    settings: Settings, *, watch: Watcher | None = None, make_leg: MakeLeg | None = None
+) -> AsyncIterator[Stage]:
     """Set up the stage for calls; `settle` or the end of the block delivers their journals.
 
     Args:
         watch: told of every fact, a moment after it happened.
+        make_leg: makes the leg to a person a caller is put through to; none = nobody can be reached.
 
     Raises:
         ConfigErrors: an agent file, prompt or tool is wrong.
@@ -82,7 +87,7 @@ async def stage(settings: Settings, *, watch: Watcher | None = None) -> AsyncIte
                 watch(fact)
 
     settings = settings.model_copy(update={"control_url": ""})  # a call without LiveKit stays in this process
-    services = await asyncio.to_thread(make_services, settings)
+    services = dataclasses.replace(await asyncio.to_thread(make_services, settings), make_leg=make_leg)
     catalog = load_catalog(settings)
     control = EmbeddedControlPlane(settings, catalog)
     shipper = JournalShipper(

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from spekoai import Speko
+from spekoai import AsyncSpeko, Speko, SpekoApiError
 from sqlalchemy import select
 
 from agent_worker.control.embedded import EmbeddedControlPlane
@@ -149,7 +149,15 @@ async def test_without_livekit_it_is_said_what_to_set(tmp_path: Path) -> None:
         ("blind", {"to": SALES, "headers": {"p-asserted-identity": "<tel:+12015550199>"}}),
         ("blind", {"to": SALES, "headers": {"V": "a"}}),
         ("blind", {"to": SALES, "headers": {f"X-{n}": "a" for n in range(21)}}),
+        ("blind", {"to": SALES, "headers": {"X-Note": "a\nb"}}),
+        ("blind", {"to": SALES, "headers": {"X-Note\r\nX-Evil": "1"}}),
         ("blind", {"to": SALES, "ringingTimeout": 0}),
+        ("blind", {"to": SALES, "ringingTimeout": 121}),
+        ("blind", {"to": "1"}),
+        ("warm", {"to": "sales"}),
+        ("warm", {"to": SALES, "ringingTimeout": 0}),
+        ("warm", {"to": SALES, "ringingTimeout": 121}),
+        ("warm", {"destinations": []}),
         ("warm", {}),
         ("warm", {"to": SALES, "destinations": [{"to": SALES}]}),
         ("warm", {"to": SALES, "from": "2015550123"}),
@@ -169,3 +177,60 @@ async def test_a_request_nobody_could_follow_is_refused(tmp_path: Path, route: s
         [issue] = answer.json()["issues"]
         assert issue["path"][0] == "headers"
         assert "Value error" not in issue["message"]
+
+
+CALLS: dict[str, Any] = {
+    "blind": lambda calls, call_id: calls.blind_transfer(call_id, {"to": SALES}),
+    "warm": lambda calls, call_id: calls.warm_transfer(call_id, {"to": SALES}),
+    "complete": lambda calls, call_id: calls.complete_warm_transfer(call_id, "tr_1"),
+    "cancel": lambda calls, call_id: calls.cancel_warm_transfer(call_id, "tr_1", {"try_next": True}),
+}
+NEITHER_NOR = {
+    "neither": {},
+    "both": {"to": SALES, "destinations": [{"to": SALES}]},
+}
+
+
+def refusal(error: SpekoApiError) -> tuple[int, str | None]:
+    return error.status, error.code
+
+
+async def test_both_clients_are_told_why_not(tmp_path: Path) -> None:
+    """The official clients, sync and async: an unknown call, one that is over, a request that says too much or nothing."""
+    settings = serve_settings(tmp_path, **LIVEKIT)
+    await record(settings, whole_call())
+    key = await make_key(settings, scope="operate")
+    told: dict[str, list[tuple[int, str | None]]] = {"sync": [], "async": []}
+    asks = [
+        *((use, call_id) for call_id in ("call-0", "call-1") for use in CALLS.values()),
+        *((lambda calls, _, body=body: calls.warm_transfer("call-1", body), "") for body in NEITHER_NOR.values()),
+    ]
+    async with serving(settings) as url:
+
+        def in_sync() -> None:
+            with Speko(api_key=key, base_url=url) as speko:
+                for use, call_id in asks:
+                    with pytest.raises(SpekoApiError) as refused:
+                        use(speko.calls, call_id)
+                    told["sync"].append(refusal(refused.value))
+
+        await asyncio.to_thread(in_sync)
+        async with AsyncSpeko(api_key=key, base_url=url) as speko:
+            for use, call_id in asks:
+                with pytest.raises(SpekoApiError) as refused:
+                    await use(speko.calls, call_id)
+                told["async"].append(refusal(refused.value))
+    expected = [(404, "NOT_FOUND")] * 4 + [(409, "CALL_NOT_LIVE")] * 4 + [(400, "VALIDATION_ERROR")] * 2
+    assert told == {"sync": expected, "async": expected}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_key_that_may_only_read_transfers_nobody(tmp_path: Path, route: str) -> None:
+    """403, and nothing is noted as done."""
+    settings = serve_settings(tmp_path, **LIVEKIT)
+    await record(settings, live_call())
+    key = await make_key(settings, scope="read")
+    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
+        client.headers["authorization"] = f"Bearer {key}"
+        answer = await client.post(f"/v1/calls/call-1/transfers/{route}", json=ROUTES[route])
+    assert (answer.status_code, answer.json()["code"]) == (403, "FORBIDDEN")

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from agent_worker.simulation.script import CALLER_LINES
+from agent_worker.providers.embedded.clips import ClipLibrary
+from agent_worker.simulation.caller import CLIPS_FOLDER
+from agent_worker.simulation.script import CALLER_LINES, PERSON_LINES, PERSON_YES
+from agent_worker.testing.audio import locate, trim_silence
 
 DEMO_SECONDS = 170
 
@@ -75,18 +78,18 @@ def read(folder: Path, name: str) -> Any:
     return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
-def test_the_call_is_understood_answered_and_ended_by_the_agent(demo: tuple[Path, str]) -> None:
+def test_the_caller_is_understood_answered_and_put_through(demo: tuple[Path, str]) -> None:
     """Each of the caller's lines is in the transcript as its intent, and has its answer."""
     report = read(demo[0], "report.json")
     entries = report["transcript"]["entries"]
     caller = [entry["text"] for entry in entries if entry["source"] == "user"]
     agent = " ".join(entry["text"] for entry in entries if entry["source"] == "agent")
-    assert len(caller) == len(CALLER_LINES)
-    assert all(word in text for word, text in zip(("saturday", "service", "sales", "goodbye"), caller, strict=True))
-    for answer in ("On Saturday we are open", "eighty five dollars", "simulated line", "Goodbye."):
+    assert len(caller) == len(CALLER_LINES) - 1  # the last one is said to the person
+    assert all(word in text for word, text in zip(("saturday", "service", "sales"), caller, strict=True))
+    for answer in ("On Saturday we are open", "eighty five dollars", "I will put you through to sales"):
         assert answer in agent
-    assert report["outcome"] == "completed"
-    assert report["metadata"]["disconnection_reason"] == "agent_hangup"
+    assert report["outcome"] == "transferred"
+    assert report["metadata"]["disconnection_reason"] == "call_transfer"
     assert report["structured_data"]["transfer_requested"]["destination"] == "sales"
 
 
@@ -94,28 +97,52 @@ def test_every_answer_has_its_latencies(demo: tuple[Path, str]) -> None:
     """Turn, model and voice are measured for each reply of the model."""
     entries = read(demo[0], "report.json")["transcript"]["entries"]
     complete = [entry for entry in entries if entry["latency_status"] == "complete"]
-    assert len(complete) >= 3
+    assert len(complete) >= 2
     for entry in complete:
         assert 0 < entry["conversational_latency_ms"] < 5_000
 
 
 def test_the_events_tell_the_call_in_order(demo: tuple[Path, str]) -> None:
-    """From initiated to hang-up, with both tools in between."""
+    """From initiated to hang-up, with the transfer in between."""
     names = [event["event_type"] for event in read(demo[0], "events.json")]
     expected = [
         "call.initiated",
         "call.ringing",
         "call.answered",
         "tool.started",
-        "transfer.unavailable",
-        "call.end_tool.completed",
+        "call.transfer.initiated",
+        "call.hold",
+        "transfer.screening",
+        "transfer.bridging",
+        "call.unhold",
+        "call.transfer.completed",
         "call.hangup",
     ]
     assert [name for name in names if name in expected and name != "tool.started"] == [
         name for name in expected if name != "tool.started"
     ]
-    assert names.count("tool.started") == names.count("tool.ended") == 2
+    assert names.count("tool.started") == names.count("tool.ended") == 1
     assert names[-1] == "call.hangup"
+
+
+def test_the_person_is_asked_and_then_talks_with_the_caller(demo: tuple[Path, str]) -> None:
+    """The row says who was asked what and agreed; the recording has the person's voice, as they said it."""
+    [transfer] = read(demo[0], "call.json")["transfers"]
+    assert (transfer["kind"], transfer["status"], transfer["failure_cause"]) == ("warm", "completed", None)
+    asked = [said["source"] for said in transfer["metadata"]["consultation"]]
+    assert asked == ["agent", "user"]
+    assert "transfer   warm to sales (+12015550188): completed" in demo[1]
+    for told in ("caller on hold, music", "Sam: Yes, please.", "caller talks with sales", f"Sam: {PERSON_LINES[0]}"):
+        assert told in demo[1]
+    with av.open(str(demo[0] / "recording.ogg")) as container:
+        resampler = av.AudioResampler(format="s16p", layout="stereo", rate=16_000)
+        parts = [out.to_ndarray() for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+    ours = np.concatenate(parts, axis=1)[1]
+    library = ClipLibrary(CLIPS_FOLDER)
+    for line, there in [(line, True) for line in PERSON_LINES] + [(PERSON_YES, False)]:
+        said = np.frombuffer(library.pcm(line) or b"", dtype=np.int16)
+        found = locate(ours, trim_silence(said, 16_000), 16_000)
+        assert (found is not None and found.correlation > 0.5) is there, (line, found)
 
 
 def test_the_webhook_verifies_with_the_standard_library_and_not_when_changed(demo: tuple[Path, str]) -> None:
@@ -126,7 +153,7 @@ def test_the_webhook_verifies_with_the_standard_library_and_not_when_changed(dem
     assert payload["type"] == "call.report"
     assert payload["call_id"] == read(demo[0], "report.json")["session_id"]
     with pytest.raises(WebhookVerificationError):
-        receiver.verify(webhook["body"].replace("completed", "c0mpleted", 1), webhook["headers"])
+        receiver.verify(webhook["body"].replace("transferred", "tr4nsferred", 1), webhook["headers"])
 
 
 def test_the_recording_has_both_voices_each_on_its_side(demo: tuple[Path, str]) -> None:

@@ -160,3 +160,20 @@ async def test_a_tool_call_is_streamed_with_json_arguments(book: RuleBook) -> No
     assert [(call.name, json.loads(call.arguments)) for call in calls] == [("transfer_call", {"destination": "sales"})]
     async with model.chat(chat_ctx=context, tools=[transfer_call], tool_choice="none") as stream:
         assert not [chunk async for chunk in stream if chunk.delta and chunk.delta.tool_calls]
+
+
+def test_a_conversation_that_begins_with_us_is_opened_by_what_it_is_for(book: RuleBook) -> None:
+    """Where somebody can be asked, they are; where a caller has said nothing that was understood, nobody is."""
+    asking = frozenset({"accept_transfer", "decline_transfer"})
+    assert book.answer_words("", asking).text.endswith("Will you take the call?")
+    assert book.answer_words("yes please", asking).tool == "accept_transfer"
+    assert book.answer_words("no thanks", asking).tool == "decline_transfer"
+    assert book.answer_words("yes please", TOOLS).tool is None
+
+
+def test_a_rule_is_of_one_kind(tmp_path: Path) -> None:
+    """What begins a conversation hears nothing."""
+    rules = written(tmp_path, "rules: [{begins: end_call, hears: hello, say: Hello.}]")
+    with pytest.raises(ProviderError) as error:
+        read_rules(rules)
+    assert "one of" in error.value.message

@@ -215,3 +215,24 @@ def test_failures_minutes_apart_are_not_in_a_row() -> None:
         return [what for _, what in heard.log]
 
     assert run_virtually(story()) == ["apology:stt"] * 5
+
+
+def test_while_somebody_else_speaks_nothing_is_late() -> None:
+    """What was owed is dropped, what is reported meanwhile is not answered for; afterwards it watches again."""
+
+    async def story() -> list[tuple[float, str]]:
+        heard = Heard()
+        heard.dog.reply_due()
+        heard.dog.pause()
+        heard.dog.tool_started()
+        heard.dog.tool_ended()
+        heard.dog.failed("tts")
+        heard.dog.unheard()
+        await asyncio.sleep(10)
+        heard.dog.resume()
+        await asyncio.sleep(10)
+        heard.dog.reply_due()
+        await asyncio.sleep(10)
+        return heard.log
+
+    assert run_virtually(story()) == [(20 + REPLY_SECONDS, "apology:llm")]

@@ -12,7 +12,8 @@ import logging
 
 from livekit import rtc
 
-from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, Leg, LineClosed, pass_on_in_time
+from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, LineClosed, pass_on_in_time
+from agent_worker.call.transfer.leg import PersonLeg
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.transfer import TransferCause
 from agent_worker.settings import Settings
@@ -30,7 +31,7 @@ REMADE_SECONDS = 0.5
 AGENT_IDENTITY = "consultation-agent"
 
 
-class Consultation(Leg):
+class Consultation(PersonLeg):
     """One attempt's leg.
 
     Args:

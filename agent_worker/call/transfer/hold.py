@@ -85,7 +85,8 @@ class Hold:
         """Say now and then that somebody still sees to it."""
         while True:
             await asyncio.sleep(WORD_SECONDS)
-            await self._call.announce(self._call.agent.fallbacks.hold, "hold", interruptible=False)
+            if not self._call.line.operators.speaking:
+                await self._call.announce(self._call.agent.fallbacks.hold, "hold", interruptible=False)
 
     async def _play(self) -> None:
         line = self._call.line
@@ -93,8 +94,8 @@ class Hold:
         due = loop.time()
         playing, at = self._tune, 0
         while True:
-            # the agent's voice comes before the music, never over it
-            while line.playout.speaking:
+            # a voice comes before the music, never over it
+            while line.playout.speaking or line.operators.speaking:
                 await asyncio.sleep(FRAME_SECONDS)
                 due = loop.time()
             if playing is not self._tune:

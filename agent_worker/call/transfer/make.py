@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from agent_worker.call.live_call import LiveCall
 from agent_worker.call.room_line import RoomLine
 from agent_worker.call.services import CallServices
 from agent_worker.call.transfer.briefing import PLAIN, briefing_of
+from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.call.transfer.hold_audio import HoldAudio
 from agent_worker.call.transfer.hourly_cap import FILE, HourlyCap
 from agent_worker.call.transfer.transfers import Transfers, TransferServices
@@ -30,9 +32,12 @@ TAKE_MESSAGE = ToolRef(name="take_message")
 
 
 def make_transfers(call: LiveCall, services: CallServices) -> Transfers | None:
-    """Return what puts the caller through; None on a line that is in no room of LiveKit's."""
+    """Return what puts the caller through; None where no person can be reached beside this line."""
     settings = services.settings
-    if not isinstance(call.line, RoomLine) or not settings.livekit_url:
+    make_leg = services.make_leg
+    if make_leg is None and isinstance(call.line, RoomLine) and settings.livekit_url:
+        make_leg = partial(Consultation, settings)
+    if make_leg is None:
         return None
     transfers = Transfers(
         call,
@@ -40,6 +45,7 @@ def make_transfers(call: LiveCall, services: CallServices) -> Transfers | None:
             settings,
             DialPolicy.of(settings.dial_allow),
             HourlyCap(settings.data_dir / FILE, settings.transfers_per_hour),
+            make_leg,
             make_stack=lambda: services.stack_for(call.agent),
             briefing=lambda attempt: briefing_of(call, attempt, _instructions(settings.prompts_dir)),
             hold_audio=HoldAudio(AddressPolicy.of(settings.egress_allow)),

@@ -18,9 +18,9 @@ from livekit.agents import AMD, AgentSession, UserInputTranscribedEvent
 from livekit.agents.llm import ToolError, function_tool
 from livekit.agents.voice.amd.detector import DetectionOptions
 
+from agent_worker.call.line import Leg
 from agent_worker.call.phone_agent import PhoneAgent
 from agent_worker.call.session import build_session
-from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.call.usage import usage
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.fact import UsageLine
@@ -87,7 +87,7 @@ class Screening:
     """
 
     def __init__(
-        self, leg: Consultation, agent: AgentConfig, stack: Stack, briefing: Briefing, detection: VoicemailDetection
+        self, leg: Leg, agent: AgentConfig, stack: Stack, briefing: Briefing, detection: VoicemailDetection
     ) -> None:
         self.entries: list[tuple[str, str]] = []
         self._leg = leg

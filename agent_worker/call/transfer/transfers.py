@@ -12,10 +12,10 @@ from agent_worker.call.line import LineClosed
 from agent_worker.call.live_call import Ending, LiveCall, TransferRefused
 from agent_worker.call.transfer.attempt import Attempt, Cancelled
 from agent_worker.call.transfer.blind import hand_over
-from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.call.transfer.hold import back_to_agent
 from agent_worker.call.transfer.hold_audio import HoldAudio
 from agent_worker.call.transfer.hourly_cap import HourlyCap
+from agent_worker.call.transfer.leg import MakeLeg, PersonLeg
 from agent_worker.call.transfer.screening import Briefing
 from agent_worker.call.transfer.warm import put_through
 from agent_worker.domain.call import DisconnectionReason
@@ -55,6 +55,7 @@ class TransferServices:
         settings: how LiveKit is reached.
         policy: whom may be dialled.
         cap: how many people all calls of this host may call in an hour.
+        make_leg: makes the leg to a person.
         make_stack: makes the providers of a screening conversation.
         briefing: what a person is told of the call.
         hold_audio: gets what callers hear on hold.
@@ -64,6 +65,7 @@ class TransferServices:
     settings: Settings
     policy: DialPolicy
     cap: HourlyCap
+    make_leg: MakeLeg
     make_stack: Callable[[], Stack]
     briefing: Callable[[Attempt], Briefing]
     hold_audio: HoldAudio
@@ -82,7 +84,7 @@ class Transfers:
     def __init__(self, call: LiveCall, services: TransferServices) -> None:
         self.attempts: list[Attempt] = []
         self.talking = False
-        self.leg: Consultation | None = None
+        self.leg: PersonLeg | None = None
         self.call = call
         self.services = services
         self._running: asyncio.Task[None] | None = None
@@ -91,6 +93,11 @@ class Transfers:
     def bridged(self) -> Ending:
         """How a call ends whose caller was put through."""
         return BRIDGED
+
+    @property
+    def on_its_way(self) -> bool:
+        """Whether the caller is being put through, or talks with a person."""
+        return self._running is not None and not self._running.done()
 
     @property
     def active(self) -> Attempt | None:
@@ -106,7 +113,7 @@ class Transfers:
         """
         if self.call.ended.is_set():
             raise TransferRefused("CALL_NOT_LIVE", "The call is over.")
-        if self._running is not None and not self._running.done():
+        if self.on_its_way:
             raise TransferRefused("TRANSFER_ACTIVE", "Another transfer of this call is active.")
         if len(self.attempts) + len(plan.destinations) > MOST_ATTEMPTS:
             raise TransferRefused("TOO_MANY_ATTEMPTS", f"A call has at most {MOST_ATTEMPTS} attempts at a transfer.")
@@ -133,7 +140,7 @@ class Transfers:
         """Put the caller through when they press this key."""
 
         def pressed(digit: str) -> None:
-            if digit == key and not self.talking:
+            if digit == key and not (self.talking or self.call.held_back):
                 with contextlib.suppress(TransferRefused):
                     self.begin(plan)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_worker.call.room_line import RoomLine
 from agent_worker.call.transfer.attempt import Attempt
-from agent_worker.call.transfer.consultation import Consultation
 from agent_worker.call.transfer.hold import Hold, back_to_agent
+from agent_worker.call.transfer.leg import PersonLeg
 from agent_worker.call.transfer.listener import Listener, stop
 from agent_worker.call.transfer.relay import Relay
 from agent_worker.call.transfer.screening import Screening, Verdict
@@ -79,7 +79,7 @@ async def _try(transfers: Transfers, attempt: Attempt, hold: Hold, *, ask: bool)
     """Return None once caller and person have talked and the person has hung up, else why they never did."""
     assert attempt.consultation_room is not None
     assert attempt.recipient_identity is not None
-    leg = Consultation(transfers.services.settings, attempt.consultation_room, attempt.recipient_identity)
+    leg = transfers.services.make_leg(attempt.consultation_room, attempt.recipient_identity)
     transfers.leg = leg
     try:
         cause = await _reach(transfers, attempt, leg, ask=ask)
@@ -93,7 +93,7 @@ async def _try(transfers: Transfers, attempt: Attempt, hold: Hold, *, ask: bool)
         await leg.aclose()
 
 
-async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation, *, ask: bool) -> str | None:
+async def _reach(transfers: Transfers, attempt: Attempt, leg: PersonLeg, *, ask: bool) -> str | None:
     """Dial, and ask where that is wanted; returns None once the person takes the caller, else why not."""
     plan, call = attempt.plan, transfers.call
     dialling = leg.dial(
@@ -124,7 +124,7 @@ async def _reach(transfers: Transfers, attempt: Attempt, leg: Consultation, *, a
     return cause
 
 
-async def _ask(transfers: Transfers, attempt: Attempt, leg: Consultation) -> Verdict | None:
+async def _ask(transfers: Transfers, attempt: Attempt, leg: PersonLeg) -> Verdict | None:
     """Return what the person decides, None where an operator decides first."""
     services, call = transfers.services, transfers.call
     detection = attempt.plan.voicemail_detection
@@ -137,7 +137,7 @@ async def _ask(transfers: Transfers, attempt: Attempt, leg: Consultation) -> Ver
         call.other_usage += screening.usage()
 
 
-async def _talk(transfers: Transfers, attempt: Attempt, leg: Consultation, hold: Hold) -> None:
+async def _talk(transfers: Transfers, attempt: Attempt, leg: PersonLeg, hold: Hold) -> None:
     """Join the two; returns when the person has hung up. The end of the call cancels this."""
     call = transfers.call
     attempt.change(TransferStatus.BRIDGING)
@@ -181,7 +181,7 @@ def _key_passed(transfers: Transfers, attempt: Attempt, to_person: bool) -> None
     transfers.call.record_event("call.dtmf.sent", to="person" if to_person else "caller", **attempt.named)
 
 
-def _listen(transfers: Transfers, attempt: Attempt, leg: Consultation) -> list[asyncio.Task[None]]:
+def _listen(transfers: Transfers, attempt: Attempt, leg: PersonLeg) -> list[asyncio.Task[None]]:
     call = transfers.call
     person = {"speaker": "person", "transfer_id": attempt.id, "label": attempt.destination.label}
     listeners = (

@@ -10,6 +10,8 @@ rules:
     with: {destination: sales}
   - result_of: transfer_call
     say: "{result}"                   # the tool's answer, in its own words
+  - begins: accept_transfer           # nobody has said anything yet, and this tool is offered
+    say: Somebody would like to talk to you. Will you take the call?
 ```
 """
 
@@ -26,7 +28,7 @@ from ruamel.yaml.error import YAMLError
 
 from agent_worker.errors import ProviderError
 
-RULE_KEYS = frozenset({"hears", "result_of", "matches", "say", "call", "with"})
+RULE_KEYS = frozenset({"hears", "result_of", "begins", "matches", "say", "call", "with"})
 DEFAULT_FALLBACK = "Sorry, I did not understand that. Could you say it another way?"
 
 
@@ -46,11 +48,13 @@ class Rule:
     Attributes:
         hears: patterns that must all be found in what the caller said last.
         result_of: instead of `hears`: the tool that has just answered.
+        begins: instead of `hears`: the tool that is offered in a conversation in which nobody has said anything yet.
         matches: pattern the tool's answer must have, None = any.
     """
 
     hears: tuple[re.Pattern[str], ...] = ()
     result_of: str | None = None
+    begins: str | None = None
     matches: re.Pattern[str] | None = None
     say: str = ""
     call: str | None = None
@@ -58,6 +62,8 @@ class Rule:
 
     def reply_to_words(self, words: str, tools: frozenset[str]) -> Reply | None:
         """Return the reply where the rule applies to these words and its tool is offered."""
+        if self.begins is not None:
+            return Reply(self.say, self.call, self.arguments) if not words and self.begins in tools else None
         if not self.hears or (self.call is not None and self.call not in tools):
             return None
         slots: dict[str, str] = {}
@@ -121,8 +127,8 @@ def _read_rule(path: Path, number: int, entry: object) -> Rule:
         what = f"unknown keys {sorted(unknown)}" if isinstance(entry, dict) else "not a mapping"
         raise _wrong(path, number, what)
     hears = entry.get("hears")
-    if (hears is None) == (entry.get("result_of") is None):
-        raise _wrong(path, number, "needs either `hears` or `result_of`")
+    if sum(entry.get(key) is not None for key in ("hears", "result_of", "begins")) != 1:
+        raise _wrong(path, number, "needs one of `hears`, `result_of` and `begins`")
     if not entry.get("say") and not entry.get("call"):
         raise _wrong(path, number, "says nothing and calls no tool")
     patterns = [hears] if isinstance(hears, str) else hears or []
@@ -130,6 +136,7 @@ def _read_rule(path: Path, number: int, entry: object) -> Rule:
         return Rule(
             hears=tuple(re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE) for pattern in patterns),
             result_of=entry.get("result_of"),
+            begins=entry.get("begins"),
             matches=re.compile(entry["matches"], re.IGNORECASE) if entry.get("matches") else None,
             say=str(entry.get("say") or ""),
             call=entry.get("call"),
