@@ -155,7 +155,7 @@ async def test_a_webhook_that_hangs_leaves_an_answer_within_the_budget(kind: str
         agent = {**DESK, "webhooks": {"preCall": {"url": hook.url}}}
         async with plane(kind, tmp_path, agent, egress_allow="127.0.0.1") as found:
             # what a process loads for its first call is not what this is about
-            await found.control.open_call(OFFER, budget_seconds=20.0)
+            await found.control.open_call(OFFER.model_copy(update={"call_id": "call-0"}), budget_seconds=20.0)
             hook.answer_with({}, fault="hang")
             started = asyncio.get_running_loop().time()
             plan = await found.control.open_call(OFFER, budget_seconds=2.0)
