@@ -38,7 +38,9 @@ class Total:
 
 
 class CallTotals:
-    """Counts, and remembers large counts for `KEEP_SECONDS`: the larger a list, the less one call more or less matters.
+    """Counts, and remembers for `KEEP_SECONDS` what is costly to count: large lists, and what a search finds.
+
+    The larger a list, the less one call more or less matters.
 
     Args:
         monotonic: clock in seconds.
@@ -68,7 +70,7 @@ class CallTotals:
 
     def _keep(self, filters: Filters, total: Total) -> None:
         self._kept.pop(filters, None)
-        if total.calls >= self._many:
+        if total.calls >= self._many or filters.search is not None:
             self._kept[filters] = (self._monotonic(), total)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

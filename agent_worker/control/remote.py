@@ -28,7 +28,7 @@ logger = logging.getLogger("agent_worker.control")
 
 UNREACHABLE_EVENT = "control_plane.unreachable"
 
-ANSWER_SECONDS = 0.25
+ANSWER_SECONDS = 0.4
 """From the end of a webhook's time at the other end to its answer here."""
 
 LOCAL_SECONDS = 0.5

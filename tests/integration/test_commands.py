@@ -31,7 +31,9 @@ async def test_an_operator_ends_a_call_in_the_middle_of_a_sentence(tmp_path: Pat
 
     async def caller(talk: Talk) -> None:
         await talk.line.answered.wait()
-        await asyncio.sleep(0.5)
+        while talk.line.ear.first_sound_after(0.0) is None:  # noqa: ASYNC110 - sound has no event
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
         answers.append(await command(talk.line, END))
         answers.append(await command(talk.line, END))
         answers.append(await command(talk.line, MESSAGE, message("Wait.", "respond")))

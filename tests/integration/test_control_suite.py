@@ -152,9 +152,11 @@ async def test_the_pre_call_webhook_is_asked_from_behind_the_seam(kind: str, tmp
 async def test_a_webhook_that_hangs_leaves_an_answer_within_the_budget(kind: str, tmp_path: Path) -> None:
     """The budget the worker gives is the budget that is kept, wherever the webhook is asked."""
     async with HookReceiver() as hook:
-        hook.answer_with({}, fault="hang")
         agent = {**DESK, "webhooks": {"preCall": {"url": hook.url}}}
         async with plane(kind, tmp_path, agent, egress_allow="127.0.0.1") as found:
+            # what a process loads for its first call is not what this is about
+            await found.control.open_call(OFFER.model_copy(update={"call_id": "call-0"}), budget_seconds=20.0)
+            hook.answer_with({}, fault="hang")
             started = asyncio.get_running_loop().time()
             plan = await found.control.open_call(OFFER, budget_seconds=2.0)
             took = asyncio.get_running_loop().time() - started

@@ -125,11 +125,11 @@ async def test_a_server_that_never_answers() -> None:
 
 @pytest.mark.parametrize(
     ("url", "code"),
-    [("", "not_set"), ("livekit.example.com", "url_invalid"), (f"ws://127.0.0.1:{free_port()}", "refused")],
+    [("", "not_set"), ("livekit.example.com", "url_invalid"), ("ws://127.0.0.1:{free}", "refused")],
 )
 async def test_addresses_that_lead_nowhere(url: str, code: str) -> None:
     """Missing, malformed, or nobody there."""
-    [finding] = await asked(url)
+    [finding] = await asked(url.format(free=free_port()))
 
     assert (finding.status, finding.code) == (Status.FAILED, code)
     assert SECRET not in repr(finding)
