@@ -10,7 +10,8 @@ from livekit import rtc
 
 from agent_worker.call.line import LINE_SAMPLE_RATE, Leg
 from agent_worker.call.transfer.relay import MOST_FRAMES, Relay
-from agent_worker.simulation.line import FRAME_SAMPLES, SimulatedLine
+from agent_worker.simulation.leg import FRAME_SAMPLES
+from agent_worker.simulation.line import SimulatedLine
 from agent_worker.testing.audio import tone, tone_seconds
 
 CALLER_HZ, PERSON_HZ = 600.0, 1_000.0

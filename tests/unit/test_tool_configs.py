@@ -56,12 +56,6 @@ def told(folder: Path, models: dict[str, type[BaseModel]], config: str, policy: 
             "There is no key 'config.takeMessagePrompt'. It belongs under 'fallback'.",
         ),
         (
-            f"      mode: blind\n{TWO}",
-            8,
-            "config.destinations must be one where mode is blind: choose warm, or list the tool once for each, with "
-            "names of their own.",
-        ),
-        (
             TWO.replace("Office", "SALES"),
             7,
             "config.destinations must have labels that differ, for the model chooses by them.",

@@ -10,10 +10,12 @@ from typing import Any, cast
 import pytest
 
 from agent_worker.call.live_call import LiveCall, TransferRefused
+from agent_worker.call.transfer.hold_audio import HoldAudio
 from agent_worker.call.transfer.hourly_cap import HourlyCap
 from agent_worker.call.transfer.transfers import Transfers, TransferServices
 from agent_worker.domain.dialling import DialPolicy
 from agent_worker.domain.transfer import MOST_ATTEMPTS, TransferPlan
+from agent_worker.egress.policy import AddressPolicy
 from agent_worker.settings import Settings
 
 SALES = "+12015550123"
@@ -38,7 +40,15 @@ def transfers(call: Call, cap: HourlyCap) -> Transfers:
     def unused(*_: Any) -> Any:
         raise AssertionError("nobody is to be called")
 
-    services = TransferServices(Settings(), DialPolicy.of("US"), cap, make_stack=unused, briefing=unused)
+    services = TransferServices(
+        Settings(),
+        DialPolicy.of("US"),
+        cap,
+        make_leg=unused,
+        make_stack=unused,
+        briefing=unused,
+        hold_audio=HoldAudio(AddressPolicy.of("")),
+    )
     return Transfers(cast(LiveCall, call), services)
 
 
