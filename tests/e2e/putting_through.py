@@ -24,10 +24,11 @@ NUMBERS = ("+12015550777", "+12015550778", "+12015550779")
 LABELS = ("Sales", "Overflow", "Manager")
 
 ASK = CALLER_LINES[0]
+SUMMARY = "The caller wants a room for two."
 TO_SALES = Rule(
     "any rooms",
     tool="transfer_call",
-    arguments={"destination": "Sales", "reason": "rooms", "summary": "The caller wants a room for two."},
+    arguments={"destination": "Sales", "reason": "rooms", "summary": SUMMARY},
 )
 
 YES, NO = "Good morning, I will take the call.", "Good morning, I am too busy."

@@ -12,6 +12,7 @@ from livekit import api
 from agent_worker.domain.transfer import MOST_ATTEMPTS
 from agent_worker.telephony.rooms import consultation_room, delete_consultations
 from agent_worker.testing.sip_policies import Answer, ReferPolicy
+from agent_worker.testing.stand_ins import Rule
 from tests.e2e.putting_through import (
     ASK,
     CALLER_HZ,
@@ -19,6 +20,7 @@ from tests.e2e.putting_through import (
     NO,
     NUMBERS,
     PERSON_HZ,
+    SUMMARY,
     YES,
     heard_tone,
     hold_up,
@@ -103,17 +105,21 @@ async def test_a_warm_transfer_joins_the_two(rig: Rig, tmp_path: Path, how: str)
             await say(leg, YES)
         await asyncio.sleep(4)
         await asyncio.gather(hold_up(on.call, CALLER_HZ), hold_up(leg, PERSON_HZ))
-        await asyncio.sleep(0.5)
+        on.call.send_digits("5")
+        leg.send_digits("79")
+        await asyncio.sleep(1)
         await leg.hang_up()
         await on.call.wait_ended(5)
         await rig.stack.wait_no_rooms(3)
         [row] = await ended_calls(rig, on.worker)
         asked = json.dumps(rig.providers.openai.requests)
+    assert (leg.digits, on.call.digits) == ("5", "79")
     # over the whole of what each phone heard: all of the second tone, nothing of the first
     for heard in (heard_tone(leg, CALLER_HZ), heard_tone(on.call, PERSON_HZ)):
         assert 1.7 < heard < 2.2
     assert words(row, "user") == [ASK]
     assert CALLER_LINES[1] not in asked
+    assert SUMMARY in asked  # what the agent knew is what the person is told
     assert rows(row) == [("Sales", "completed", None)], describe([row])
     assert reason(row) == "call_transfer"
     assert row["report"]["outcome"] == "transferred"
@@ -171,6 +177,20 @@ async def test_a_no_or_a_machine_goes_to_the_next(rig: Rig, tmp_path: Path, said
     assert rows(row) == [("Sales", "failed", cause), ("Overflow", "completed", None)], describe([row])
 
 
+async def test_a_model_does_not_accept_for_the_person(rig: Rig, tmp_path: Path) -> None:
+    """One that takes silence for a yes is not believed: nobody is joined with somebody who has not said a word."""
+    async with scene(rig, tmp_path, OK, mode="warm", fallback=NOBODY) as on:
+        rig.providers.openai.rules.insert(0, Rule("Begin now", tool="accept_transfer"))
+        await on.ask()
+        leg = await on.picked_up(briefed=False)
+        await asyncio.gather(hold_up(on.call, CALLER_HZ, 8.0), leg.wait_ended(45))
+        await asyncio.sleep(5)
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert heard_tone(leg, CALLER_HZ) == 0
+    assert rows(row) == [("Sales", "failed", "declined")], describe([row])
+
+
 async def test_a_person_who_only_listens_does_not_take_the_call(rig: Rig, tmp_path: Path) -> None:
     """Silence is a no; the caller is told in the meantime that somebody is still being asked, and then that nobody came."""
     async with scene(rig, tmp_path, OK, mode="warm", fallback=NOBODY) as on:
@@ -199,6 +219,7 @@ async def test_who_is_not_reached_is_followed_by_the_next(rig: Rig, tmp_path: Pa
     async with scene(rig, tmp_path, answer, OK, ringingTimeout=4) as on:
         await on.ask()
         leg = await on.picked_up(1)
+        assert len(on.people[0].ringing) == 1  # one attempt is one INVITE
         leg.send_digits("1")
         await asyncio.sleep(1)
         await on.call.hang_up()
