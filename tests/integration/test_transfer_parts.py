@@ -22,6 +22,8 @@ from agent_worker.call.live_call import Ending, LiveCall
 from agent_worker.call.setup import open_call, prepare
 from agent_worker.call.transfer.hold import Hold
 from agent_worker.call.transfer.hold_audio import MOST_BYTES, HoldAudio
+from agent_worker.call.transfer.hourly_cap import HourlyCap
+from agent_worker.call.transfer.leg import PersonLeg
 from agent_worker.call.transfer.screening import Briefing
 from agent_worker.call.transfer.transfers import Transfers, TransferServices
 from agent_worker.call.wrapup import wrap_up
@@ -62,12 +64,18 @@ async def on_the_line(folder: Path, facts: list[Fact]) -> AsyncIterator[tuple[Li
             await wrap_up(call, Ending(DisconnectionReason.USER_HANGUP))
 
 
+def nobody(*_: str) -> PersonLeg:
+    raise AssertionError("nobody is to be called")
+
+
 def transfers_of(call: LiveCall, folder: Path) -> Transfers:
     return Transfers(
         call,
         TransferServices(
             demo_settings(folder),
             DialPolicy(),
+            HourlyCap(folder / "cap", 0),
+            make_leg=nobody,
             make_stack=lambda: call.stack,
             briefing=lambda _attempt: Briefing("", ""),
             hold_audio=HoldAudio(LOOPBACK),
