@@ -169,7 +169,8 @@ def test_the_recording_has_both_voices_each_on_its_side(demo: tuple[Path, str]) 
     levels = np.sqrt((audio[:, : count * window].reshape(2, count, window) ** 2).mean(axis=2))
     caller, agent = levels > 0.01
     assert caller.sum() > 60 and agent.sum() > 120  # windows of 100 ms
-    assert (caller & agent).sum() < 0.1 * caller.sum()
+    # on a busy machine one may begin before the other has quite ended; a voice on the wrong side would be all of it
+    assert (caller & agent).sum() < 0.3 * caller.sum()
     assert agent[:10].any()
 
 
