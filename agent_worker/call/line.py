@@ -65,7 +65,7 @@ class LineClosed:
     sip_status: str | None = None
 
 
-MOST_WAITING_SECONDS = 0.06
+MOST_WAITING_SECONDS = 0.025
 """Audio passed on that may wait to be sent; more would only be delay, for as long as the call lasts."""
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +13,13 @@ from spekoai import AsyncSpeko, Speko, SpekoApiError
 from sqlalchemy import select
 
 from agent_worker.control.embedded import EmbeddedControlPlane
-from agent_worker.domain.fact import CallAnswered
-from agent_worker.settings import Settings
 from agent_worker.store.tables import audit_entries
 from tests.call_facts import CallStory, whole_call
+from tests.integration.live_calls import LIVEKIT, SECRET, api, live_call, record
 from tests.integration.serving import make_key, serve_settings, serving
 
-SECRET = "a-secret-of-livekit-that-is-long-enough"
-# port 9 of this machine: nobody listens there
-LIVEKIT = {"LIVEKIT_URL": "ws://127.0.0.1:9", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": SECRET}
 PATHS = ("end", "messages", "web-join")
 MESSAGE = {"text": "The doctor is late.", "mode": "respond"}
-
-
-@contextlib.asynccontextmanager
-async def api(settings: Settings, *, scope: str = "operate", **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    key = await make_key(settings, scope=scope, **options)
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
-        client.headers["authorization"] = f"Bearer {key}"
-        yield client
-
-
-async def record(settings: Settings, story: CallStory) -> None:
-    control = EmbeddedControlPlane(settings)
-    await control.record(story.facts)
-    await control.aclose()
-
-
-def live_call() -> CallStory:
-    story = CallStory()
-    story.opened(job_id="AJ_1")
-    story.add(CallAnswered)
-    return story
 
 
 async def test_a_call_that_is_over_is_told_so(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,13 @@ from spekoai import AsyncSpeko, Speko, SpekoApiError
 from sqlalchemy import select
 
 from agent_worker.control.embedded import EmbeddedControlPlane
-from agent_worker.domain.fact import CallAnswered, TransferChanged
+from agent_worker.domain.fact import TransferChanged
 from agent_worker.domain.transfer import TransferKind, TransferStatus
-from agent_worker.settings import Settings
 from agent_worker.store.tables import audit_entries
 from tests.call_facts import START, CallStory, whole_call
+from tests.integration.live_calls import LIVEKIT, api, live_call, record
 from tests.integration.serving import make_key, serve_settings, serving
 
-# port 9 of this machine: nobody listens there
-LIVEKIT = {
-    "LIVEKIT_URL": "ws://127.0.0.1:9",
-    "LIVEKIT_API_KEY": "key",
-    "LIVEKIT_API_SECRET": "a-secret-of-livekit-that-is-long-enough",
-}
 SALES = "+12015550123"
 ROUTES: dict[str, dict[str, Any]] = {
     "blind": {"to": SALES},
@@ -35,27 +27,6 @@ ROUTES: dict[str, dict[str, Any]] = {
     "tr_1/complete": {},
     "tr_1/cancel": {"tryNext": True},
 }
-
-
-@contextlib.asynccontextmanager
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    key = await make_key(settings, scope="operate")
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
-        client.headers["authorization"] = f"Bearer {key}"
-        yield client
-
-
-async def record(settings: Settings, story: CallStory) -> None:
-    control = EmbeddedControlPlane(settings)
-    await control.record(story.facts)
-    await control.aclose()
-
-
-def live_call() -> CallStory:
-    story = CallStory()
-    story.opened(job_id="AJ_1")
-    story.add(CallAnswered)
-    return story
 
 
 def attempt(story: CallStory, name: str, status: TransferStatus, cause: str | None = None, minute: int = 1) -> None:
