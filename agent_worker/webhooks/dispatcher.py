@@ -103,8 +103,10 @@ class Dispatcher:
             while True:
                 found = await self._turn()
                 if not found:
+                    # not wait_for: on Python 3.11 it loses a cancellation that comes with the news
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), self._poll)
+                        async with asyncio.timeout(self._poll):
+                            await self._news.wait()
         finally:
             await self._stop()
 

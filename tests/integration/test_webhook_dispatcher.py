@@ -12,8 +12,11 @@ import pytest
 from agent_worker.config.catalog import AgentCatalog
 from agent_worker.domain.agent import AgentConfig
 from agent_worker.domain.call import utc_now
+from agent_worker.egress.client import EgressClient
 from agent_worker.testing.hook_receiver import HookReceiver
 from agent_worker.testing.processes import free_port
+from agent_worker.webhooks.dispatcher import Dispatcher
+from tests.integration.egress import LOOPBACK
 from tests.webhooks import SECRET, Outbox, outbox_on
 
 DURABLE = ("call.report", "call.analysis", "call.recording")
@@ -233,3 +236,23 @@ async def test_an_endpoint_that_is_back_gets_everything(file_outbox: Outbox) -> 
             receiver.answer_with({})
             await file_outbox.wait_for(ids, "succeeded", seconds=90)
     assert asked < 40, "it was left alone meanwhile"
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_stop_in_the_moment_of_an_answer_stops(ticks: int, file_outbox: Outbox) -> None:
+    """However the two meet: a dispatcher that misses it would keep `serve` from ending."""
+    client = EgressClient(LOOPBACK)
+    dispatcher = Dispatcher(
+        file_outbox.control, client, file_outbox.settings, lambda: file_outbox.catalog, poll_seconds=30
+    )
+    running = asyncio.create_task(dispatcher.run())
+    await asyncio.sleep(0.3)
+    dispatcher._news.set()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    running.cancel()
+    _, going_on = await asyncio.wait({running}, timeout=10)
+    for task in going_on:
+        task.cancel()
+    await client.aclose()
+    assert not going_on
