@@ -190,10 +190,9 @@ def _checked(
     """
     issues = [Remark(path, FROM_FILES_ONLY) for path in named_in_environment(supplied)]
     values = {key: value if value is None or key in _FREE else _without_nulls(value) for key, value in values.items()}
-    unknown, wrong = _held_against_the_schema(values)
-    if issues or wrong:
+    agent, unknown, wrong = _held_against_the_schema(values)
+    if agent is None or issues:
         return CheckedBody(None, [*issues, *wrong][:MOST_TOLD], unknown)
-    agent = AgentConfig.model_validate(values, extra="ignore", by_alias=True, by_name=False)
     request = _Request(agent)
     found = [*_number_problems(request), *contradictions(request), *outbound_problems(request, rules.policy, rules.env)]
     found += tool_config_problems(request, rules.tool_configs, rules.dialling)
@@ -213,26 +212,40 @@ def _checked(
     )
 
 
-def _held_against_the_schema(values: Mapping[str, Any]) -> tuple[list[Remark], list[Remark]]:
-    """Return what the schema does not know, and what it does not allow."""
+def _held_against_the_schema(values: Mapping[str, Any]) -> tuple[AgentConfig | None, list[Remark], list[Remark]]:
+    """Return the configuration, what the schema does not know, and what it does not allow."""
     try:
-        AgentConfig.model_validate(values, by_alias=True, by_name=False)
+        return AgentConfig.model_validate(values, by_alias=True, by_name=False), [], []
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-    else:
-        return [], []
-    unknown: list[Remark] = []
-    wrong: list[Remark] = []
-    for detail in details:
-        if detail["type"] == "extra_forbidden":
-            if len(unknown) < MOST_TOLD:
-                remedy = remedy_for_unknown(AgentConfig, (*detail["loc"][:-1], str(detail["loc"][-1])[:MOST_CHARS]))
-                message = f"is no key and was left out. {remedy}".strip()
-                unknown.append(Remark(_as_written(values, detail["loc"]), message))
-        elif len(wrong) < MOST_TOLD:
-            message = "is required" if detail["type"] == "missing" else expectation(detail)
-            wrong.append(Remark(_as_written(values, detail["loc"]), message))
-    return unknown, wrong
+        unknown = [detail for detail in _details(error) if detail["type"] == "extra_forbidden"]
+    try:
+        # again without them: an object with a key too many is held against the rest of its rules only now
+        agent = AgentConfig.model_validate(values, extra="ignore", by_alias=True, by_name=False)
+        return agent, _unknown(values, unknown), []
+    except ValidationError as error:
+        return None, _unknown(values, unknown), _wrong(values, _details(error))
+
+
+def _details(error: ValidationError) -> list[Any]:
+    return [*error.errors(include_url=False, include_input=False)]
+
+
+def _unknown(values: Mapping[str, Any], details: list[Any]) -> list[Remark]:
+    found = []
+    for detail in details[:MOST_TOLD]:
+        remedy = remedy_for_unknown(AgentConfig, (*detail["loc"][:-1], str(detail["loc"][-1])[:MOST_CHARS]))
+        found.append(Remark(_as_written(values, detail["loc"]), f"is no key and was left out. {remedy}".strip()))
+    return found
+
+
+def _wrong(values: Mapping[str, Any], details: list[Any]) -> list[Remark]:
+    return [
+        Remark(
+            _as_written(values, detail["loc"]),
+            "is required" if detail["type"] == "missing" else expectation(detail),
+        )
+        for detail in details[:MOST_TOLD]
+    ]
 
 
 def _as_written(values: Any, location: Location) -> Location:

@@ -121,3 +121,13 @@ def test_a_prompt_that_is_no_file_is_told_without_its_place(rules: Rules, tmp_pa
     checked = new_agent({"name": "A", "prompt": "nobody", "intent": {"language": "en"}}, rules)
     assert [issue.path for issue in checked.issues] == [("prompt",)]
     assert str(rules.prompts_dir) not in str(checked.issues)
+
+
+def test_a_part_with_a_key_too_many_is_held_against_its_other_rules(rules: Rules) -> None:
+    """The key alone is left out; what is missing beside it is still told."""
+    checked = new_agent({**LEAST, "backgroundAudio": {"ambient": {"sound": "rain"}}}, rules)
+    assert checked.agent is None
+    assert [(remark.path, remark.message) for remark in checked.issues] == [
+        (("backgroundAudio", "ambient"), "must have exactly one of clip and soundId")
+    ]
+    assert [remark.path for remark in checked.warnings] == [("backgroundAudio", "ambient", "sound")]
