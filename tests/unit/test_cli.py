@@ -353,11 +353,13 @@ def test_ctrl_c_ends_quietly() -> None:
     code = (
         "import asyncio, sys, typer\n"
         "from agent_worker.cli import app, main, told\n"
+        "async def waiting():\n"
+        "    print('waiting', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
         "@app.command()\n"
         "def wait() -> None:\n"
         "    with told():\n"
-        "        print('waiting', flush=True)\n"
-        "        asyncio.run(asyncio.sleep(60))\n"
+        "        asyncio.run(waiting())\n"
         "sys.argv = ['agent_worker', 'wait']\n"
         "main()\n"
     )
