@@ -104,9 +104,10 @@ async def _create(backend: Backend, principal: Principal, body: Mapping[str, Any
 
 
 async def _change(backend: Backend, principal: Principal, agent_id: str, body: Mapping[str, Any]) -> AgentRow:
+    rules = await rules_of(backend)
     async with backend.control.writing() as connection:
         before = await agent_to_change(connection, backend, principal, agent_id)
-        checked = _usable(changed_agent(before.agent, body, await rules_of(backend)), backend, agent_id)
+        checked = _usable(changed_agent(before.agent, body, rules), backend, agent_id)
         assert checked.agent is not None
         now = utc_now()
         times = changed_times(before, checked.agent, now)

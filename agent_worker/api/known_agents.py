@@ -97,7 +97,8 @@ def unknown_agent() -> ApiError:
 async def rules_of(backend: Backend, env: Mapping[str, str] = os.environ) -> Rules:
     """Return what configurations that come over HTTP are held against.
 
-    The tools are loaded once, when the first configuration comes; where that fails, their `config` is not checked.
+    The tools are loaded once, when the first configuration comes, so ask for this before a transaction is opened; where
+    that fails, their `config` is not checked.
     """
     settings = backend.settings
     try:

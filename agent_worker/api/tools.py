@@ -93,11 +93,12 @@ async def _create(
     backend: Backend, principal: Principal, agent_id: str, body: Mapping[str, Any]
 ) -> tuple[StoredAgent, CheckedBody]:
     _check_new(body)
+    rules = await rules_of(backend)
     async with backend.control.writing() as connection:
         agent = await agent_to_change(connection, backend, principal, agent_id)
         if any(tool.name == body["name"] for tool in agent.agent.tools):
             raise ApiError(409, "TOOL_NAME_CONFLICT", "The agent has a tool of this name.", retryable=False)
-        checked = with_tool(agent.agent, body, await rules_of(backend), name=None)
+        checked = with_tool(agent.agent, body, rules, name=None)
         changed = await _save(connection, backend, agent, checked)
         resource = _resource(agent_id, changed.agent.tools[-1].name)
         await audit(connection, backend, principal, "tool.create", resource)
@@ -108,11 +109,12 @@ async def _create(
 async def _change(
     backend: Backend, principal: Principal, agent_id: str, wanted: str, body: Mapping[str, Any]
 ) -> tuple[StoredAgent, CheckedBody]:
+    rules = await rules_of(backend)
     async with backend.control.writing() as connection:
         agent = await agent_to_change(connection, backend, principal, agent_id)
         name = _the_tool(agent, wanted).name
         _check_change(body, name)
-        checked = with_tool(agent.agent, body, await rules_of(backend), name=name)
+        checked = with_tool(agent.agent, body, rules, name=name)
         changed = await _save(connection, backend, agent, checked)
         keys = {"keys": sorted({*body} & _ALL_KEYS)}
         await audit(connection, backend, principal, "tool.update", _resource(agent_id, name), keys)
