@@ -85,7 +85,7 @@ def _record(call: LiveCall) -> None:
         # an agent that is to be recorded and is not had no disk to be recorded to
         call.journal.write(RecordingChanged, status="failed" if call.agent.record else "suppressed")
         return
-    call.line.tap_caller(call.recording.hear_caller)
+    call.line.tap_voice(call.recording.hear_caller)
     call.line.playout.tap(call.recording.hear_agent)
     call.recording.start()
     call.journal.write(RecordingChanged, status="pending", path=str(call.recording.path.resolve()))

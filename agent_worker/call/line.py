@@ -40,10 +40,10 @@ AudioTap = Callable[[rtc.AudioFrame, float], None]
 class Audible(Protocol):
     """Somebody who can be heard on a call."""
 
-    def tap_caller(self, tap: AudioTap) -> None:
+    def tap_voice(self, tap: AudioTap) -> None:
         """Have every frame of their voice handed to `tap`."""
 
-    def untap_caller(self, tap: AudioTap) -> None:
+    def untap_voice(self, tap: AudioTap) -> None:
         """Hand `tap` no more frames."""
 
 
@@ -130,7 +130,7 @@ class Leg(ABC):
         self.audio_input = LineAudioInput()
         self.playout = Playout(LINE_SAMPLE_RATE, self._send, self._discard)
         self.closed: asyncio.Future[LineClosed] = asyncio.get_running_loop().create_future()
-        self._caller_taps: list[AudioTap] = []
+        self._voice_taps: list[AudioTap] = []
         self._digit_taps: list[Callable[[str], None]] = []
 
     @abstractmethod
@@ -153,9 +153,9 @@ class Leg(ABC):
         """Put a frame that comes in real time on the leg, past the playout; it may be dropped rather than be late."""
         await self._send(frame)
 
-    def tap_caller(self, tap: AudioTap) -> None:
+    def tap_voice(self, tap: AudioTap) -> None:
         """Have every frame of the person's voice handed to `tap`, also while no session listens."""
-        self._caller_taps.append(tap)
+        self._voice_taps.append(tap)
 
     @abstractmethod
     async def send_digit(self, digit: str) -> None:
@@ -173,13 +173,13 @@ class Leg(ABC):
         for tap in tuple(self._digit_taps):
             tap(digit)
 
-    def untap_caller(self, tap: AudioTap) -> None:
+    def untap_voice(self, tap: AudioTap) -> None:
         """Hand `tap` no more frames."""
-        self._caller_taps.remove(tap)
+        self._voice_taps.remove(tap)
 
     def _hear(self, frame: rtc.AudioFrame) -> None:
         now = time.monotonic()
-        for tap in tuple(self._caller_taps):
+        for tap in tuple(self._voice_taps):
             tap(frame, now)
         self.audio_input.push(frame)
 

@@ -30,11 +30,11 @@ class Operator:
         self.speaking = False
         self._taps: list[AudioTap] = []
 
-    def tap_caller(self, tap: AudioTap) -> None:
+    def tap_voice(self, tap: AudioTap) -> None:
         """Have every frame of the operator's voice handed to `tap`."""
         self._taps.append(tap)
 
-    def untap_caller(self, tap: AudioTap) -> None:
+    def untap_voice(self, tap: AudioTap) -> None:
         """Hand `tap` no more frames."""
         self._taps.remove(tap)
 

@@ -78,7 +78,7 @@ class Takeover:
         call = self._call
         call.record_event(f"operator.{change}", identity=operator.identity)
         if change == "joined" and call.recording is not None:
-            operator.tap_caller(partial(call.recording.hear_beside, operator.identity))
+            operator.tap_voice(partial(call.recording.hear_beside, operator.identity))
         if change == "muted" and operator.identity in self._listeners:
             self._listeners[operator.identity][0].flush()
         self._changed.set()

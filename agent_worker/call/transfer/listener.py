@@ -66,7 +66,7 @@ class Listener:
             with contextlib.suppress(RuntimeError):  # it has failed, and its reader is about to say so
                 stream.push_frame(frame)
 
-        self._leg.tap_caller(hear)
+        self._leg.tap_voice(hear)
         try:
             async for event in stream:
                 if event.type is stt.SpeechEventType.INTERIM_TRANSCRIPT:
@@ -77,7 +77,7 @@ class Listener:
         except APIError as error:
             logger.warning("joined call no longer transcribed", extra={"error": type(error).__name__})
         finally:
-            self._leg.untap_caller(hear)
+            self._leg.untap_voice(hear)
             await stream.aclose()
 
     def flush(self) -> None:

@@ -59,11 +59,11 @@ class _Direction:
 
     def start(self) -> None:
         self._pump = asyncio.create_task(self._run(), name="relay")
-        self._source.tap_caller(self._take)
+        self._source.tap_voice(self._take)
         self._source.tap_digits(self._press)
 
     async def stop(self) -> None:
-        self._source.untap_caller(self._take)
+        self._source.untap_voice(self._take)
         self._source.untap_digits(self._press)
         tasks = [task for task in (self._pump, *self._presses) if task is not None]
         for task in tasks:

@@ -146,7 +146,7 @@ async def _talk(transfers: Transfers, attempt: Attempt, leg: PersonLeg, hold: Ho
         await _talk_without_us(transfers, attempt)
         return
     if call.recording is not None:
-        leg.tap_caller(call.recording.hear_agent)
+        leg.tap_voice(call.recording.hear_agent)
     listening = _listen(transfers, attempt, leg) if attempt.plan.transcribe else []
     try:
         async with Relay(call.line, leg, lambda to: _key_passed(transfers, attempt, to is leg)):
