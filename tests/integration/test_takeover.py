@@ -58,7 +58,9 @@ async def test_the_agent_is_silent_while_an_operator_speaks_and_knows_what_was_s
         line = talk.line
         await line.answered.wait()
         line.operators.joined(MAYA)
-        await asyncio.sleep(0.8)
+        while line.ear.first_sound_after(0.0) is None:  # noqa: ASYNC110 - sound has no event
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
         line.operators.microphone(MAYA, True)
         await asyncio.sleep(0.5)
         silent_from = time.monotonic()
