@@ -10,7 +10,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -29,6 +29,9 @@ LINE_SAMPLE_RATE = 16_000
 
 MAX_QUEUED_FRAMES = 500
 """Caller frames held for a session that does not read (10 s of 20 ms frames); then the oldest are dropped."""
+
+MOST_LATE_FRAMES = 3
+"""Of a live voice that may wait for a busy event loop."""
 
 DIGITS = "0123456789*#ABCD"
 """Keys of a telephone; the place of each is its code (RFC 4733)."""
@@ -63,16 +66,6 @@ class LineClosed:
     failure_cause: str | None = None
     sip_status_code: int | None = None
     sip_status: str | None = None
-
-
-MOST_WAITING_SECONDS = 0.025
-"""Audio passed on that may wait to be sent; more would only be delay, for as long as the call lasts."""
-
-
-async def pass_on_in_time(source: rtc.AudioSource, frame: rtc.AudioFrame) -> None:
-    """Capture a frame unless so much waits already that it would be late."""
-    if source.queued_duration <= MOST_WAITING_SECONDS:
-        await source.capture_frame(frame)
 
 
 class LineAudioInput(io.AudioInput):
@@ -149,9 +142,42 @@ class Leg(ABC):
     def _discard(self) -> None:
         """Forget frames that were sent but not heard yet."""
 
-    async def pass_on(self, frame: rtc.AudioFrame) -> None:
-        """Put a frame that comes in real time on the leg, past the playout; it may be dropped rather than be late."""
+    async def play(self, frame: rtc.AudioFrame) -> None:
+        """Put a frame that comes in real time on the leg, past the playout."""
         await self._send(frame)
+
+    def prepare_relay(self) -> None:  # noqa: B027 - a leg without a network is always ready
+        """Begin to make ready for `pass_on`. Idempotent."""
+
+    async def relay_ready(self) -> None:  # noqa: B027
+        """Return once the person can hear what is passed on.
+
+        Raises:
+            Exception: the network's own, where they never will.
+        """
+
+    async def live_voice(self) -> AsyncGenerator[rtc.AudioFrame, None]:
+        """Yield the person's voice without delay, in frames that another leg passes on; late ones are dropped."""
+        frames: deque[rtc.AudioFrame] = deque(maxlen=MOST_LATE_FRAMES)
+        arrived = asyncio.Event()
+
+        def take(frame: rtc.AudioFrame, _heard_at: float) -> None:
+            frames.append(frame)
+            arrived.set()
+
+        self.tap_voice(take)
+        try:
+            while True:
+                await arrived.wait()
+                arrived.clear()
+                while frames:
+                    yield frames.popleft()
+        finally:
+            self.untap_voice(take)
+
+    async def pass_on(self, frame: rtc.AudioFrame) -> None:
+        """Put a frame of another leg's `live_voice` on this one at once."""
+        await self.play(frame)
 
     def tap_voice(self, tap: AudioTap) -> None:
         """Have every frame of the person's voice handed to `tap`, also while no session listens."""

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from livekit import api, rtc
 from livekit.agents import AutoSubscribe, JobContext
 
-from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, Command, Line, LineClosed, pass_on_in_time
+from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, Command, Line, LineClosed
 from agent_worker.call.offer import given_call_id, read_job_metadata, read_offer
+from agent_worker.call.relay_track import LiveVoice, RelayTrack
 from agent_worker.call.room_operators import RoomOperators
 from agent_worker.config.plan import JUNK_METADATA
 from agent_worker.domain.call import CallOffer, DisconnectionReason, new_call_id
@@ -59,6 +60,8 @@ class RoomLine(Line):
         self.job_id = ctx.job.id
         self._caller: rtc.RemoteParticipant | None = None
         self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
+        self._relay = RelayTrack(self._room)
+        self._voice = LiveVoice()
         self._listening: asyncio.Task[None] | None = None
         self._last_sound = 0.0
         self._picking_up = False
@@ -173,11 +176,24 @@ class RoomLine(Line):
             self._listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listening
+        await self._relay.aclose()
         await self._source.aclose()
 
+    def prepare_relay(self) -> None:
+        """Publish the track for what is passed on."""
+        self._relay.prepare()
+
+    async def relay_ready(self) -> None:
+        """Return once the bridge listens to that track."""
+        await self._relay.ready()
+
+    def live_voice(self) -> AsyncGenerator[rtc.AudioFrame, None]:
+        """Yield their voice as it comes."""
+        return self._voice.frames()
+
     async def pass_on(self, frame: rtc.AudioFrame) -> None:
-        """Put a frame on the line, or drop it where it would be late."""
-        await pass_on_in_time(self._source, frame)
+        """Have a frame heard now."""
+        await self._relay.send(frame)
 
     async def send_digit(self, digit: str) -> None:
         """Press a key towards the caller."""
@@ -235,6 +251,7 @@ class RoomLine(Line):
     ) -> None:
         if self._caller is None or participant.identity != self._caller.identity:
             return
+        self._voice.is_on(track)
         if self._listening is not None:
             self._listening.cancel()
         self._listening = asyncio.create_task(self._listen(track), name="caller_audio")

@@ -87,7 +87,7 @@ class SimulatedLeg(Leg):
         finally:
             waiting.cancel()
 
-    async def pass_on(self, frame: rtc.AudioFrame) -> None:
+    async def play(self, frame: rtc.AudioFrame) -> None:
         """Have them hear a frame that is not the agent's."""
         self.ear.hear(frame, time.monotonic())
         self.passed_on.set()

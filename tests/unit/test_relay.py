@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 from livekit import rtc
 
-from agent_worker.call.line import LINE_SAMPLE_RATE, Leg
-from agent_worker.call.transfer.relay import MOST_FRAMES, Relay
+from agent_worker.call.line import LINE_SAMPLE_RATE, MOST_LATE_FRAMES, Leg
+from agent_worker.call.transfer.relay import Relay
 from agent_worker.simulation.leg import FRAME_SAMPLES
 from agent_worker.simulation.line import SimulatedLine
 from agent_worker.testing.audio import tone, tone_seconds
@@ -78,11 +78,11 @@ async def test_frames_come_in_order_and_late_ones_are_dropped() -> None:
         for number in range(1, 51):
             caller._hear(numbered(number))
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1 * (MOST_FRAMES + 2))
+        await asyncio.sleep(0.1 * (MOST_LATE_FRAMES + 2))
     got = numbers(person)
     assert all(earlier < later for earlier, later in pairwise(got))
     assert len(got) < 20
-    assert got[-MOST_FRAMES:] == [48, 49, 50]
+    assert got[-MOST_LATE_FRAMES:] == [48, 49, 50]
     for line in (caller, person):
         await line.aclose()
 

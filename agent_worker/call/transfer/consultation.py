@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncGenerator
 
 from livekit import rtc
 
-from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, LineClosed, pass_on_in_time
+from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, LineClosed
+from agent_worker.call.relay_track import LiveVoice, RelayTrack
 from agent_worker.call.transfer.leg import PersonLeg
 from agent_worker.domain.call import DisconnectionReason
 from agent_worker.domain.transfer import TransferCause
@@ -48,6 +50,8 @@ class Consultation(PersonLeg):
         self._settings = settings
         self._room = rtc.Room()
         self._source = rtc.AudioSource(LINE_SAMPLE_RATE, 1, queue_size_ms=SOURCE_QUEUE_MS)
+        self._relay = RelayTrack(self._room)
+        self._voice = LiveVoice()
         self._listening: asyncio.Task[None] | None = None
         self._active = asyncio.Event()
         self._dialling = False
@@ -89,6 +93,7 @@ class Consultation(PersonLeg):
                 async with asyncio.timeout(JOIN_SECONDS):
                     await self._active.wait()
                 self.playout.start()
+                self.prepare_relay()
             else:
                 await self.hang_up()
             return outcome
@@ -124,11 +129,24 @@ class Consultation(PersonLeg):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listening
         await self._room.disconnect()
+        await self._relay.aclose()
         await self._source.aclose()
 
+    def prepare_relay(self) -> None:
+        """Publish the track for what is passed on."""
+        self._relay.prepare()
+
+    async def relay_ready(self) -> None:
+        """Return once the bridge listens to that track."""
+        await self._relay.ready()
+
+    def live_voice(self) -> AsyncGenerator[rtc.AudioFrame, None]:
+        """Yield their voice as it comes."""
+        return self._voice.frames()
+
     async def pass_on(self, frame: rtc.AudioFrame) -> None:
-        """Put a frame on the leg; one that would have to wait behind old ones is dropped, so that delay never grows."""
-        await pass_on_in_time(self._source, frame)
+        """Have a frame heard now."""
+        await self._relay.send(frame)
 
     async def send_digit(self, digit: str) -> None:
         """Press a key towards the person."""
@@ -169,6 +187,7 @@ class Consultation(PersonLeg):
     ) -> None:
         if participant.identity != self.identity:
             return
+        self._voice.is_on(track)
         if self._listening is not None:
             self._listening.cancel()
         self._listening = asyncio.create_task(self._listen(track), name="person_audio")

@@ -102,7 +102,7 @@ class Hold:
                 playing, at = self._tune, 0
             # round and round: a file's end and its beginning share a frame
             piece = playing.take(range(at, at + FRAME_SAMPLES), mode="wrap")
-            await line.pass_on(rtc.AudioFrame(piece.tobytes(), LINE_SAMPLE_RATE, 1, FRAME_SAMPLES))
+            await line.play(rtc.AudioFrame(piece.tobytes(), LINE_SAMPLE_RATE, 1, FRAME_SAMPLES))
             at = (at + FRAME_SAMPLES) % len(playing)
             due += FRAME_SECONDS
             await asyncio.sleep(due - loop.time())

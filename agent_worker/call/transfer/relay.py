@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from livekit import rtc
 from livekit.rtc.participant import PublishDTMFError
 
-from agent_worker.call.line import Leg
+from agent_worker.call.line import Leg, LineClosed
 
 logger = logging.getLogger("agent_worker.call")
 
 KeyPassed = Callable[[Leg], None]
-
-MOST_FRAMES = 3
-"""Frames of 20 ms that may wait for a busy event loop; of more, the oldest are dropped."""
 
 
 class Relay:
@@ -28,7 +25,7 @@ class Relay:
         key_passed: told the leg a key went to.
 
     A frame is passed on as it comes: no buffer, no resampling; what is late is dropped rather than kept, so the delay
-    does not grow over a long call.
+    does not grow over a long call. Both legs are ready for it.
     """
 
     def __init__(self, one: Leg, other: Leg, key_passed: KeyPassed) -> None:
@@ -39,6 +36,19 @@ class Relay:
         for direction in self._directions:
             direction.start()
         return self
+
+    async def until(self, closed: asyncio.Future[LineClosed]) -> None:
+        """Return when one of the legs is closed.
+
+        Raises:
+            Exception: whatever the media engine says, where a voice no longer comes through.
+        """
+        pumps = [direction.pump for direction in self._directions]
+        either: set[asyncio.Future[Any]] = {closed, *pumps}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            if pump.done():
+                pump.result()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -53,33 +63,24 @@ class _Direction:
         self._source = source
         self._sink = sink
         self._key_passed = key_passed
-        self._frames: asyncio.Queue[rtc.AudioFrame] = asyncio.Queue(maxsize=MOST_FRAMES)
-        self._pump: asyncio.Task[None] | None = None
         self._presses: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        self._pump = asyncio.create_task(self._run(), name="relay")
-        self._source.tap_voice(self._take)
+        self.pump = asyncio.create_task(self._run(), name="relay")
         self._source.tap_digits(self._press)
 
     async def stop(self) -> None:
-        self._source.untap_voice(self._take)
         self._source.untap_digits(self._press)
-        tasks = [task for task in (self._pump, *self._presses) if task is not None]
+        tasks = [self.pump, *self._presses]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _take(self, frame: rtc.AudioFrame, _heard_at: float) -> None:
-        if self._frames.full():
-            self._frames.get_nowait()
-        self._frames.put_nowait(frame)
-
     async def _run(self) -> None:
-        while True:
-            frame = await self._frames.get()
-            if not self._sink.playout.speaking:  # a sentence of ours is not talked over
-                await self._sink.pass_on(frame)
+        async with contextlib.aclosing(self._source.live_voice()) as frames:
+            async for frame in frames:
+                if not self._sink.playout.speaking:  # a sentence of ours is not talked over
+                    await self._sink.pass_on(frame)
 
     def _press(self, digit: str) -> None:
         task = asyncio.create_task(self._pass_key(digit), name="relay_digit")

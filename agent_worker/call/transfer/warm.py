@@ -81,6 +81,7 @@ async def _try(transfers: Transfers, attempt: Attempt, hold: Hold, *, ask: bool)
     assert attempt.recipient_identity is not None
     leg = transfers.services.make_leg(attempt.consultation_room, attempt.recipient_identity)
     transfers.leg = leg
+    transfers.call.line.prepare_relay()
     try:
         cause = await _reach(transfers, attempt, leg, ask=ask)
         if cause is None:
@@ -141,17 +142,19 @@ async def _talk(transfers: Transfers, attempt: Attempt, leg: PersonLeg, hold: Ho
     """Join the two; returns when the person has hung up. The end of the call cancels this."""
     call = transfers.call
     attempt.change(TransferStatus.BRIDGING)
-    await hold.stop_music()
     if transfers.services.settings.move_participant and await leg.move(call.line.room_name):
+        await hold.stop_music()
         await _talk_without_us(transfers, attempt)
         return
+    await asyncio.gather(call.line.relay_ready(), leg.relay_ready())
+    await hold.stop_music()
     if call.recording is not None:
         leg.tap_voice(call.recording.hear_agent)
     listening = _listen(transfers, attempt, leg) if attempt.plan.transcribe else []
     try:
-        async with Relay(call.line, leg, lambda to: _key_passed(transfers, attempt, to is leg)):
+        async with Relay(call.line, leg, lambda to: _key_passed(transfers, attempt, to is leg)) as relay:
             with _joined(transfers, attempt):
-                await asyncio.shield(leg.closed)
+                await relay.until(leg.closed)
     finally:
         await stop(listening)
 
