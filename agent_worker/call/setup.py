@@ -18,6 +18,7 @@ from agent_worker.call.session import build_session
 from agent_worker.call.transcript import TranscriptWriter
 from agent_worker.call.transfer.make import make_transfers
 from agent_worker.config.plan import JUNK_METADATA
+from agent_worker.config.tool_configs import config_mistake
 from agent_worker.domain.call import (
     CallOffer,
     CallPlan,
@@ -154,9 +155,14 @@ def prepare(
 def _build(line: Line, journal: Journal, offer: CallOffer, plan: CallPlan, services: CallServices) -> LiveCall:
     stack = services.stack_for(plan.agent)
     for ref in plan.agent.tools:
-        if ref.function not in services.tools:
+        tool = services.tools.get(ref.function or "")
+        if tool is None:
             cause = "tool_not_found" if ref.function else "tool_kind_not_active"
             journal.event("tool.missing", status="failed", failure_cause=cause, payload={"name": ref.name})
+        elif tool.meta.config and (wrong := config_mistake(ref.function_config, tool.meta.config)):
+            # a file is checked before it takes calls, what a dispatch or a webhook says is not
+            payload = {"name": ref.name, "mistake": wrong}
+            journal.event("tool.misconfigured", status="failed", failure_cause="tool_config_wrong", payload=payload)
     session = build_session(plan.agent, stack, line)
     call = LiveCall(
         offer=offer,

@@ -43,6 +43,17 @@ def tool_config_problems(
                 yield _problem(found, ("tools", index, *inner), detail, model)
 
 
+def config_mistake(config: Mapping[str, object], model: type[BaseModel]) -> str | None:
+    """Return where a tool's configuration is wrong first and how, without what it says there; None where it is not."""
+    try:
+        model.model_validate(config)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        inner = tuple(part[:MOST_CHARS] if isinstance(part, str) else part for part in first["loc"])
+        return f"{_dotted(inner)} {expectation(first)}"
+    return None
+
+
 def _problem(found: CheckedAgent, place: Location, detail: ErrorDetails, model: type[BaseModel]) -> ConfigError:
     of_key = detail["loc"][-1:] == ("[key]",)
     inner = tuple(part[:MOST_CHARS] if isinstance(part, str) else part for part in detail["loc"])

@@ -46,6 +46,20 @@ class NotDialled(Exception):
     """A destination that is not dialled; the text says why, without the destination."""
 
 
+def check_form(to: str) -> None:
+    """Check that a destination is written as one, whether it may be dialled or not.
+
+    Raises:
+        NotDialled: it is malformed.
+    """
+    number = to.removeprefix("tel:")
+    if _NUMBER.fullmatch(number) or _SIP.fullmatch(to):
+        return
+    if number != to and ";" in number:
+        raise NotDialled("A tel: address has no parameters here: write the number alone, in E.164.")
+    raise NotDialled("A destination is an E.164 number such as +12015550123, or a SIP address.")
+
+
 @dataclass(frozen=True)
 class DialPolicy:
     """What may be dialled.
@@ -92,16 +106,13 @@ class DialPolicy:
         Raises:
             NotDialled: it is malformed, or this policy does not allow it.
         """
-        number = to.removeprefix("tel:")
-        if _NUMBER.fullmatch(number):
-            self._check_number(number)
-            return number
+        check_form(to)
         if address := _SIP.fullmatch(to):
             self._check_address(address["user"] or "", address["host"].lower(), address["port"] or "")
             return to
-        if number != to and ";" in number:
-            raise NotDialled("A tel: address has no parameters here: write the number alone, in E.164.")
-        raise NotDialled("A destination is an E.164 number such as +12015550123, or a SIP address.")
+        number = to.removeprefix("tel:")
+        self._check_number(number)
+        return number
 
     def _check_address(self, user: str, host: str, port: str) -> None:
         if f"{host}:{port}" not in self.sip_hosts and (host not in self.sip_hosts or port not in _DEFAULT_PORTS):

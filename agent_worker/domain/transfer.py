@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from agent_worker.domain.config_model import ConfigModel, Metadata
-from agent_worker.domain.dialling import DIAL_POLICY, DialPolicy, NotDialled
+from agent_worker.domain.dialling import DIAL_POLICY, DialPolicy, NotDialled, check_form
 from agent_worker.domain.refer_headers import ReferHeaders
 
 MOST_ATTEMPTS = 20
@@ -100,16 +100,19 @@ E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
 
 def _dialled(to: str, info: ValidationInfo) -> str:
     policy = (info.context or {}).get(DIAL_POLICY)
-    if isinstance(policy, DialPolicy):
-        try:
+    try:
+        if isinstance(policy, DialPolicy):
             policy.check(to)
-        except NotDialled as error:
-            raise ValueError(f"cannot be dialled: {str(error).removesuffix('.')}") from error
+        else:
+            check_form(to)
+    except NotDialled as error:
+        raise ValueError(f"cannot be dialled: {str(error).removesuffix('.')}") from error
     return to
 
 
 Target = Annotated[str, Field(min_length=3, max_length=255), AfterValidator(_dialled)]
-"""Whom to call; held against the policy where the validation's context has one, and always before it is dialled."""
+"""Whom to call: well formed; held against the policy where the validation's context has one, and always before it is
+dialled."""
 
 AfterBridge = Literal["end_call", "return_to_assistant"]
 """What becomes of a caller whose person has hung up after they had been joined."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -181,3 +182,51 @@ async def test_an_operator_says_no_for_the_person(rig: Rig, tmp_path: Path, kind
     assert rows(row) == [("Sales", "cancelled", "in_a_meeting"), ("Overflow", "cancelled", "voicemail")]
     assert answered(call, MESSAGE)
     assert answered(call, REPLIES[1].reply)
+
+
+@pytest.mark.parametrize("try_next", [False, True], ids=["give_back", "next"])
+async def test_who_is_still_ringing_is_cancelled(rig: Rig, tmp_path: Path, try_next: bool) -> None:
+    """The phone stops within a second; then the next one rings, or the caller is given back to the agent."""
+    async with call_and_person(rig, tmp_path) as (it, call, person, trunk):
+        speko = Client(it, "sync")
+        call_id = await it.call_id()
+        person.answer_with(Answer(ring_seconds=30))
+        destinations = [{"to": number, "outboundTrunkId": trunk} for number in NUMBERS[:2]]
+        asked = {"destinations": destinations, "fallback": {"strategy": "return_to_assistant", "message": MESSAGE}}
+        begun = await speko(lambda calls: calls.warm_transfer(call_id, asked))
+        first = await person.incoming(20)
+        await asyncio.sleep(1)
+        person.answer_with(Answer())
+        said_no = time.monotonic()
+        no = {"tryNext": try_next}
+        cancelled = await speko(lambda calls: calls.cancel_warm_transfer(call_id, begun.id, no))
+        await first.wait_ended(5)
+        if try_next:
+            second = await briefed(person)
+            second.send_digits("1")
+            await asyncio.sleep(1)
+            await asyncio.gather(hold_up(call, CALLER_HZ), hold_up(second, PERSON_HZ))
+            await asyncio.sleep(0.5)
+            hears = heard_tone(second, CALLER_HZ), heard_tone(call, PERSON_HZ)
+            await second.hang_up()
+            await call.wait_ended(5)
+        else:
+            await call.wait_speech(10)
+            await call.wait_silence(1.5)
+            await ask(call, CALLER_LINES[1])
+            await call.hang_up()
+        [row] = await ended_calls(rig, it.worker)
+        await rig.stack.wait_no_rooms(3)
+    assert first.moments.ended_at is not None
+    assert first.moments.answered_at is None
+    assert first.moments.ended_at - said_no < 1.0
+    assert (cancelled.status, cancelled.failure_cause) == ("cancelled", "cancelled")
+    if try_next:
+        assert cancelled.next_transfer.transfer_to == NUMBERS[1]
+        assert rows(row) == [("", "cancelled", "cancelled"), ("", "completed", None)]
+        assert min(hears) > 1.7, hears
+    else:
+        assert cancelled.next_transfer is None
+        assert rows(row) == [("", "cancelled", "cancelled")]
+        assert answered(call, MESSAGE)
+        assert answered(call, REPLIES[1].reply)

