@@ -37,6 +37,9 @@ PAUSE_SECONDS = 1.0
 ECHO_SECONDS = 0.9
 """A burst that is not heard within so long is lost; longer than any delay worth having, shorter than the pause."""
 
+BLOCK_SECONDS = 0.005
+"""Of what was heard, looked at as one: three periods of the lower tone."""
+
 HELD_SECONDS = 6.0
 
 SETTLED_SECONDS = 35.0
@@ -78,12 +81,12 @@ def delays(hearing: SipCall, hz: float, sent: list[float]) -> list[float]:
 
 
 def heard_at(call: SipCall, hz: float, since: float) -> Iterator[float]:
-    """Yield the moments from `since` on at which a tone was at a phone's ear, 20 ms apart."""
+    """Yield the moments from `since` on at which a tone was at a phone's ear, 5 ms apart."""
     heard = call.heard
     start = heard.seconds_at(since)
-    levels = tone_levels(heard.pcm[int(start * PHONE_RATE) :], PHONE_RATE, hz, block=0.02)
+    levels = tone_levels(heard.pcm[int(start * PHONE_RATE) :], PHONE_RATE, hz, block=BLOCK_SECONDS)
     for block in np.flatnonzero(levels > -35.0):
-        yield heard.moment(start + float(block) * 0.02)
+        yield heard.moment(start + float(block) * BLOCK_SECONDS)
 
 
 async def one_room(rig: Rig, figures: Figures, count: int) -> None:
