@@ -179,6 +179,29 @@ async def test_a_fallback_that_breaks_gives_the_caller_back_all_the_same(tmp_pat
         assert not line.closed.done()
 
 
+@pytest.mark.parametrize("strategy", ["return_to_assistant", "take_message", "end_call"])
+async def test_a_caller_nobody_took_stays_with_an_operator_who_speaks(tmp_path: Path, strategy: Any) -> None:
+    """The agent says nothing over their voice and ends nothing; it knows what became of the transfer."""
+    facts: list[Fact] = []
+    async with on_the_line(tmp_path, facts) as (call, line):
+        transfers = transfers_of(call, tmp_path)
+        async with Hold(call):
+            await asyncio.sleep(0.1)
+        line.operators.joined("web-maya")
+        line.operators.microphone("web-maya", True)
+        said = len(heard(line))
+        await transfers.give_back(TransferFallback(strategy=strategy, message="Nobody is here."), "no_answer")
+        await asyncio.sleep(0.3)
+        assert len(heard(line)) == said
+        assert not call.ending
+        assert call.session.input.audio_enabled
+        assert call.phone_agent is not None
+        known = [message.text_content for message in call.phone_agent.chat_ctx.messages()]
+        assert known[-1] == "Nobody took the call: no answer."
+    [fallback] = [fact for fact in facts if isinstance(fact, EventOccurred) and fact.event_type == "transfer.fallback"]
+    assert fallback.payload == {"action": "operator", "cause": "no_answer"}
+
+
 async def test_nothing_is_said_into_a_joined_call(tmp_path: Path) -> None:
     """`respond` is refused while caller and person talk, and is no message then; `context` is kept."""
     facts: list[Fact] = []

@@ -264,11 +264,16 @@ class Transfers:
     async def _give_back(self, fallback: TransferFallback, cause: str | None) -> None:
         call = self.call
         back_to_agent(call)
+        told = f"Nobody took the call: {(cause or 'nobody was reached').replace('_', ' ')}."
+        if call.line.operators.speaking:
+            # the caller has somebody; the agent knows of it when they are back with it
+            call.record_event("transfer.fallback", action="operator", cause=cause)
+            await self.tell_agent(told)
+            return
         call.record_event("transfer.fallback", action=fallback.strategy, cause=cause)
         if fallback.strategy == "end_call":
             await call.end(DisconnectionReason.AGENT_HANGUP, farewell=fallback.message or call.agent.fallbacks.goodbye)
             return
-        told = f"Nobody took the call: {(cause or 'nobody was reached').replace('_', ' ')}."
         asked: list[str] = []
         if fallback.strategy == "take_message":
             asked.append(fallback.take_message_prompt or TAKE_MESSAGE)
@@ -279,6 +284,14 @@ class Transfers:
         call.watchdog.reply_due()
         told_how = " ".join([told, "Tell the caller so in one sentence.", *asked])
         call.session.generate_reply(instructions=told_how, tool_choice="none")
+
+    async def tell_agent(self, what: str) -> None:
+        """Let the agent know something for when it speaks again."""
+        agent = self.call.phone_agent
+        assert agent is not None
+        known = agent.chat_ctx.copy()
+        known.add_message(role="system", content=what)
+        await agent.update_chat_ctx(known)
 
     async def _instruct(self, more: str) -> None:
         agent, tool = self.call.phone_agent, self.services.message_tool

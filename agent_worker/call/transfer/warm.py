@@ -69,8 +69,11 @@ async def _afterwards(transfers: Transfers, plan: TransferPlan, cause: str | Non
     if cause is None:
         back_to_agent(call)
         call.record_event("transfer.person_left")
+        if call.line.operators.speaking:
+            await transfers.tell_agent(PERSON_LEFT)
+            return
         call.watchdog.reply_due()
-        call.session.generate_reply(instructions=PERSON_LEFT, tool_choice="none")
+        call.session.generate_reply(instructions=f"{PERSON_LEFT} {WHAT_ELSE}", tool_choice="none")
         return
     await transfers.give_back(plan.fallback, cause)
 
@@ -207,4 +210,5 @@ async def _unless(work: Coroutine[Any, Any, T], *others: asyncio.Future[Any]) ->
                 await task
 
 
-PERSON_LEFT = "The person the caller was talking with has hung up. Ask the caller briefly what else you can do."
+PERSON_LEFT = "The person the caller was talking with has hung up."
+WHAT_ELSE = "Ask the caller briefly what else you can do."
