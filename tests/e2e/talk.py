@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import av
 import numpy as np
 
 from agent_worker.call.line import LINE_SAMPLE_RATE
@@ -127,3 +129,12 @@ def words(call: Mapping[str, Any], source: str) -> list[str]:
 def reason(call: Mapping[str, Any]) -> str:
     """Return why a call ended."""
     return str(call["metadata"]["disconnection_reason"])
+
+
+def channels(path: Path) -> tuple[Any, Any]:
+    """Return the left and the right channel of a recording, at 16 kHz."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="s16p", layout="stereo", rate=16_000)
+        frames = [out.to_ndarray() for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+    both = np.concatenate(frames, axis=1)
+    return both[0], both[1]

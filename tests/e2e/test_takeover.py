@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 from spekoai import AsyncSpeko
 
@@ -24,7 +22,7 @@ from agent_worker.testing.voice import CALLER_VOICE, render
 from tests.e2e.browsers import OPERATOR_HZ, RATE, Browser, browser, token_for
 from tests.e2e.putting_through import CALLER_HZ, NUMBERS, PERSON_HZ, heard_tone, hold_up, rows
 from tests.e2e.rig import CALLER_LINES, GREETING, PHONE_RATE, REPLIES, Rig, describe
-from tests.e2e.talk import answered, ask, ended_calls, event_types, eventually, greeted, reason, say, words
+from tests.e2e.talk import answered, ask, channels, ended_calls, event_types, eventually, greeted, reason, say, words
 from tests.e2e.test_live import Desk, desk
 from tests.e2e.test_transfers_api import call_and_person
 
@@ -146,15 +144,6 @@ def check_told(row: Any, told: list[dict[str, Any]]) -> None:
         "operator.left",
     ]
     assert reason(row) == "user_hangup"
-
-
-def channels(path: Path) -> tuple[Any, Any]:
-    """Return the left and the right channel of a recording, at 16 kHz."""
-    with av.open(str(path)) as container:
-        resampler = av.AudioResampler(format="s16p", layout="stereo", rate=16_000)
-        frames = [out.to_ndarray() for frame in container.decode(audio=0) for out in resampler.resample(frame)]
-    both = np.concatenate(frames, axis=1)
-    return both[0], both[1]
 
 
 async def test_an_operator_who_vanishes_leaves_the_caller_to_the_agent(rig: Rig, tmp_path: Path) -> None:

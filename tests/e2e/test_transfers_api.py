@@ -52,10 +52,12 @@ class Client:
 
 
 @asynccontextmanager
-async def call_and_person(rig: Rig, folder: Path) -> AsyncIterator[tuple[Desk, SipCall, SipPhone, str]]:
+async def call_and_person(
+    rig: Rig, folder: Path, env: dict[str, str] | None = None, **agent: Any
+) -> AsyncIterator[tuple[Desk, SipCall, SipPhone, str]]:
     """A greeted caller, and a phone behind a trunk whose id is the last of these."""
     rig.providers.openai.rules = [BRIEFED, *rig.providers.openai.rules]
-    async with desk(rig, folder) as it, rig.phone() as person:
+    async with desk(rig, folder, env, **agent) as it, rig.phone() as person:
         person.answer_with(Answer())
         trunk = await rig.stack.outbound_trunk(f"127.0.0.1:{person.port}")
         call = await it.phone.dial(it.number)
