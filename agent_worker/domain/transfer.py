@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from agent_worker.domain.config_model import ConfigModel, Metadata
 from agent_worker.domain.dialling import DIAL_POLICY, DialPolicy, NotDialled, check_form
@@ -13,6 +22,9 @@ from agent_worker.domain.refer_headers import ReferHeaders
 
 MOST_ATTEMPTS = 20
 """Of one call: an agent that keeps on trying is an agent that dials in circles."""
+
+ANNOUNCEMENT_OF_NOBODY = "One moment, I will put you through."
+"""Said where the destination has no label."""
 
 DEFAULT_RINGING_SECONDS = 25
 VOICEMAIL_SECONDS = 10
@@ -229,6 +241,7 @@ class TransferConfig(ConfigModel):
     Attributes:
         mode: none = warm where there are several destinations or a screening prompt, else blind.
         destinations: the model chooses one; a warm transfer goes on with the others, in their order.
+        allow_arbitrary: the model may also name a number of its own; who is dialled at all limits it as it does all.
         announcement: said before the caller is put on hold or handed over; `{destination}` is the label.
         after_bridge: what becomes of a caller whose person has hung up.
         transcribe: what caller and person say to each other goes into the transcript.
@@ -238,6 +251,7 @@ class TransferConfig(ConfigModel):
 
     mode: Literal["blind", "warm"] | None = None
     destinations: list[TransferDestination] = Field(default_factory=list, max_length=10)
+    allow_arbitrary: bool = False
     from_: E164 | None = Field(None, alias="from")
     outbound_trunk_id: str | None = Field(None, max_length=200)
     screening_prompt: Prompt | None = None
@@ -270,11 +284,20 @@ class TransferConfig(ConfigModel):
         warm = len(self.destinations) > 1 or self.screening_prompt is not None
         return TransferKind.WARM if warm else TransferKind.BLIND
 
-    def plan(self, label: str, *, reason: str, summary: str) -> TransferPlan:
-        """Return the transfer to this destination, and where it is warm, to those after it."""
-        index = [destination.label or destination.to for destination in self.destinations].index(label)
-        chosen = self.destinations[index]
-        others = [destination for destination in self.destinations if destination is not chosen]
+    def find(self, wanted: str) -> TransferDestination | None:
+        """Return whom a model, or a caller, means; "" is the first. None where nobody here is called so."""
+        for destination in self.destinations:
+            if wanted.casefold() in ("", (destination.label or destination.to).casefold()):
+                return destination
+        if self.allow_arbitrary:
+            with contextlib.suppress(ValidationError):
+                return TransferDestination(to=wanted)
+        return None
+
+    def plan(self, chosen: TransferDestination, *, reason: str, summary: str) -> TransferPlan:
+        """Return the transfer to this destination, and where it is warm and one of these, to those after it."""
+        listed = any(destination is chosen for destination in self.destinations)
+        others = [destination for destination in self.destinations if listed and destination is not chosen]
         kind = self.kind
         return TransferPlan(
             kind=kind,
@@ -284,7 +307,7 @@ class TransferConfig(ConfigModel):
             screening_prompt=self.screening_prompt,
             summary=summary or None,
             reason=reason,
-            announcement=self.announcement.replace("{destination}", chosen.label) if chosen.label else "",
+            announcement=self._announced(chosen.label),
             ringing_timeout=self.ringing_timeout,
             headers=self.headers,
             play_dialtone=self.play_dialtone,
@@ -295,6 +318,11 @@ class TransferConfig(ConfigModel):
             after_bridge=self.after_bridge,
             transcribe=self.transcribe,
         )
+
+    def _announced(self, label: str | None) -> str:
+        if "{destination}" not in self.announcement:
+            return self.announcement
+        return self.announcement.replace("{destination}", label) if label else ANNOUNCEMENT_OF_NOBODY
 
 
 def dial_uri(to: str) -> str:

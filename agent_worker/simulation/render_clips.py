@@ -40,7 +40,7 @@ def _announcements(agent: AgentConfig) -> list[str]:
     """Return what is said before the agent's callers are put through."""
     configs = [TransferConfig.model_validate(ref.function_config) for ref in agent.tools if ref.function == TRANSFER]
     return [
-        config.plan(destination.label or destination.to, reason="", summary="").announcement
+        config.plan(destination, reason="", summary="").announcement
         for config in configs
         for destination in config.destinations
     ]

@@ -87,10 +87,18 @@ class FromConfig:
     Attributes:
         key: key of the tool's `config` that holds a list.
         field: key of each entry, or None where the entries themselves are the values.
+        unless: key of the tool's `config` that, where true, lets a model give something else.
+        otherwise: what the model is told of that something else.
     """
 
     key: str
     field: str | None = None
+    unless: str | None = None
+    otherwise: str = ""
+
+    def is_open(self, config: Mapping[str, Any]) -> bool:
+        """Return whether a model may give something else."""
+        return self.unless is not None and config.get(self.unless) is True
 
     def values(self, config: Mapping[str, Any]) -> list[str]:
         """Return the values a model may choose from, in the file's order; [] where the file gives none."""

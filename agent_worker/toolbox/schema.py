@@ -35,7 +35,10 @@ class Signature:
         properties = {name: dict(schema) for name, schema in self.parameters["properties"].items()}
         for name, choice in self.choices.items():
             allowed = choice.values(config)
-            if allowed:
+            if choice.is_open(config):
+                described = properties[name]["description"]
+                properties[name] |= {"description": f"{described} {choice.otherwise}", "examples": allowed}
+            elif allowed:
                 properties[name]["enum"] = allowed
         return {**self.parameters, "properties": properties}
 
@@ -53,7 +56,8 @@ class Signature:
             raise ValueError(f"{name}: {first['msg']}.") from error
         for name, choice in self.choices.items():
             allowed = choice.values(config)
-            if allowed and read.get(name) is not None and read[name] not in allowed:
+            left_out = (None, self.arguments.model_fields[name].default)
+            if allowed and read[name] not in (*left_out, *allowed) and not choice.is_open(config):
                 raise ValueError(f"{name}: must be one of {', '.join(allowed)}.")
         return read
 

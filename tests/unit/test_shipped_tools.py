@@ -101,6 +101,29 @@ async def test_transfer_call_refuses_what_is_not_in_the_file(root: Path, destina
     assert desk.structured_data == {}
 
 
+async def test_transfer_call_without_a_name_takes_whoever_comes_first(root: Path) -> None:
+    """Left out or empty: the order of the file."""
+    for said in ({}, {"destination": ""}):
+        desk = Desk()
+        await call(root / "tools", "transfer_call", desk, TRANSFER, **said)
+        assert desk.plans[0].destinations[0].label == "Sales"
+
+
+async def test_transfer_call_takes_a_number_only_where_the_operator_says_so(root: Path) -> None:
+    """The model reads that it may give one, and gives one; a name that is neither is refused."""
+    config = TRANSFER | {"allowArbitrary": True}
+    bound = bind(load_tools(root / "tools")["transfer_call"], Desk(), config)
+    destination = bound.info.raw_schema["parameters"]["properties"]["destination"]
+    assert "enum" not in destination
+    assert destination["examples"] == ["Sales", "Billing"]
+    assert "E.164" in destination["description"]
+    desk = Desk()
+    await call(root / "tools", "transfer_call", desk, config, destination="+12015550199")
+    assert [to.to for to in desk.plans[0].destinations] == ["+12015550199"]
+    with pytest.raises(ToolError, match="Nobody but Sales, Billing"):
+        await call(root / "tools", "transfer_call", desk, config, destination="my brother")
+
+
 async def test_transfer_call_without_destinations_offers_a_message(root: Path) -> None:
     """With nobody in the file, nobody can be asked for."""
     with pytest.raises(ToolError, match=r"^Nobody can be asked for\."):

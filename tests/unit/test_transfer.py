@@ -39,12 +39,29 @@ def test_how_a_caller_is_put_through_follows_from_the_configuration(config: dict
 
 
 def test_the_models_choice_comes_first_and_the_others_after_it() -> None:
-    """A destination without a label goes by its number."""
-    warm = TransferConfig.model_validate({"destinations": [SALES, OFFICE]}).plan("Office", reason="r", summary="s")
+    """Left out, whoever comes first; a destination without a label goes by its number, and is announced without it."""
+    config = TransferConfig.model_validate({"destinations": [SALES, OFFICE]})
+    warm = config.plan(config.find("office") or config.destinations[0], reason="r", summary="s")
     assert [destination.label for destination in warm.destinations] == ["Office", "Sales"]
     assert (warm.reason, warm.summary) == ("r", "s")
+    assert config.find("") is config.destinations[0]
+    assert config.find("Garden") is None
     bare = TransferConfig.model_validate({"destinations": [SALES, {"to": "+12015550125"}]})
-    assert bare.plan("+12015550125", reason="", summary="").destinations[0].to == "+12015550125"
+    found = bare.find("+12015550125")
+    assert found is bare.destinations[1]
+    assert bare.plan(found, reason="", summary="").announcement == "One moment, I will put you through."
+
+
+def test_a_number_of_the_models_own_is_one_where_the_operator_says_so() -> None:
+    """It goes to nobody else, what is no number is nobody's, and without the operator's word it is not taken."""
+    config = TransferConfig.model_validate({"destinations": [SALES, OFFICE], "allowArbitrary": True})
+    found = config.find("+12015550199")
+    assert found is not None
+    assert [destination.to for destination in config.plan(found, reason="", summary="").destinations] == [
+        "+12015550199"
+    ]
+    assert config.find("my brother") is None
+    assert TransferConfig.model_validate({"destinations": [SALES, OFFICE]}).find("+12015550199") is None
 
 
 @pytest.mark.parametrize(
@@ -65,9 +82,8 @@ def test_a_mistake_in_the_file_is_one(config: dict[str, Any]) -> None:
 
 def test_a_blind_tool_hands_over_to_whom_the_model_chose() -> None:
     """And to nobody after them: who was handed over is gone."""
-    plan = TransferConfig.model_validate({"mode": "blind", "destinations": [SALES, OFFICE]}).plan(
-        "Office", reason="", summary=""
-    )
+    config = TransferConfig.model_validate({"mode": "blind", "destinations": [SALES, OFFICE]})
+    plan = config.plan(config.destinations[1], reason="", summary="")
     assert [destination.label for destination in plan.destinations] == ["Office"]
 
 
@@ -130,7 +146,7 @@ def test_only_what_says_that_no_refer_is_taken_is_done_without() -> None:
     """Never what a person's phone may have said, nor what another try may change."""
     assert not REFER_UNKNOWN & {404, 408, 480, 486, 487, 503, 600, 603}
     config = TransferConfig.model_validate({"destinations": [SALES], "referFallback": "dial"})
-    assert config.plan("Sales", reason="", summary="").refer_fallback == "dial"
+    assert config.plan(config.destinations[0], reason="", summary="").refer_fallback == "dial"
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def make_transfers(call: LiveCall, services: CallServices) -> Transfers | None:
     )
     for config in _configs(call):
         if config.key is not None and config.destinations and not config.simulated:
-            label = config.destinations[0].label or config.destinations[0].to
-            transfers.listen_for_key(config.key, config.plan(label, reason="key pressed", summary=""))
+            plan = config.plan(config.destinations[0], reason="key pressed", summary="")
+            transfers.listen_for_key(config.key, plan)
     return transfers
 
 
