@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent_worker.api.auth import Principal
 from agent_worker.api.backend import Backend
@@ -51,6 +51,9 @@ TransferId = Annotated[str, Path(max_length=200, examples=["tr_5f2b6c1e0d3a4c8e9
 LONGEST_WAIT_SECONDS = 25.0
 """Of `waitUntilAnswered`: the contract's client gives up after 30 s."""
 
+NEXT_SECONDS = 1.0
+"""How long after one attempt the row of the next may take to be there."""
+
 _STATUS = {
     "NOT_FOUND": 404,
     "CALL_NOT_LIVE": 409,
@@ -65,7 +68,28 @@ _STATUS = {
 }
 
 
-class BlindTransferRequest(RequestShape):
+def _without_nulls(said: Any) -> Any:
+    if isinstance(said, list):
+        return [_without_nulls(part) for part in said]
+    if not isinstance(said, dict):
+        return said
+    return {
+        key: value if key in ("metadata", "headers") else _without_nulls(value)
+        for key, value in said.items()
+        if value is not None
+    }
+
+
+class _TransferRequest(RequestShape):
+    """What is null is as good as left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_says_nothing(cls, said: Any) -> Any:
+        return _without_nulls(said)
+
+
+class BlindTransferRequest(_TransferRequest):
     """The caller's carrier is asked to call somebody else."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"to": "+12015551234", "ringingTimeout": 25}]})
@@ -78,7 +102,7 @@ class BlindTransferRequest(RequestShape):
     metadata: Record = Field(default_factory=dict)
 
 
-class WarmTransferRequest(RequestShape):
+class WarmTransferRequest(_TransferRequest):
     """A person is asked first; `to` or `destinations`, which are tried in order."""
 
     model_config = ConfigDict(
@@ -101,7 +125,7 @@ class WarmTransferRequest(RequestShape):
     metadata: Record = Field(default_factory=dict)
 
 
-class CompleteTransferRequest(RequestShape):
+class CompleteTransferRequest(_TransferRequest):
     """The person takes the caller."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"summary": "It is about invoice 7."}]})
@@ -110,7 +134,7 @@ class CompleteTransferRequest(RequestShape):
     summary: Prompt | None = None
 
 
-class CancelTransferRequest(RequestShape):
+class CancelTransferRequest(_TransferRequest):
     """The person does not take the caller."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "in_a_meeting", "tryNext": True}]})
@@ -172,8 +196,8 @@ def transfers_routes(backend: Backend) -> APIRouter:
         plan = _plan(kind=TransferKind.WARM, destinations=destinations, **given)
         answer = await _begin(backend, principal, call_id, plan, body.participant_identity)
         if body.wait_until_answered and answer.row is not None:
-            row = await _once_answered(backend, call_id, answer.row, plan.ringing_timeout * len(plan.destinations))
-            answer = answer.model_copy(update={"row": row, "attempts": [row]})
+            attempts = await _once_answered(backend, call_id, answer.row, plan)
+            answer = answer.model_copy(update={"row": attempts[-1], "attempts": attempts})
         return _response(answer)
 
     @router.post("/{transfer_id}/complete", responses=live_only)
@@ -233,21 +257,30 @@ async def _ask(
         raise unavailable("CALL_NOT_REACHED", "The call gives an answer nobody here understands.") from error
     if answer.code:
         status = _STATUS.get(answer.code, 409)
-        raise ApiError(status, answer.code, answer.message, retryable=status == 429)
+        later = {"retry-after": "60"} if status == 429 else None
+        raise ApiError(status, answer.code, answer.message, retryable=status == 429, headers=later)
     return answer
 
 
-async def _once_answered(backend: Backend, call_id: str, row: Record, ringing_seconds: float) -> Record:
-    """Return the row once somebody has picked up or nobody will, or as it is when the waiting is over."""
-    deadline = asyncio.get_running_loop().time() + min(ringing_seconds, LONGEST_WAIT_SECONDS)
-    while row["status"] == "requested" and asyncio.get_running_loop().time() < deadline:
+async def _once_answered(backend: Backend, call_id: str, first: Record, plan: TransferPlan) -> list[Record]:
+    """Return the attempts once somebody has picked up or nobody will, or as they are when the waiting is over."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + min(plan.ringing_timeout * len(plan.destinations), LONGEST_WAIT_SECONDS)
+    attempts, not_reached = [first], deadline
+    while clock() < min(deadline, not_reached):
         await asyncio.sleep(0.2)
         async with backend.control.reading() as connection:
             known = await call_transfers(connection, call_id)
-        # the last one: those before it were not reached
-        begun = [found for found in known if found["created_at"] >= _time(row["created_at"])]
-        row = begun[-1] if begun else row
-    return row
+        attempts = [row for row in known if row["created_at"] >= _time(first["created_at"])] or attempts
+        status = attempts[-1]["status"]
+        if status == "failed" and len(attempts) < len(plan.destinations):
+            # the row of the next one is there a moment later, unless there is no next one
+            not_reached = min(not_reached, clock() + NEXT_SECONDS)
+        elif status == "requested":
+            not_reached = deadline
+        else:
+            break
+    return attempts
 
 
 def _response(answer: TransferAnswer) -> CallTransferResponse:

@@ -60,13 +60,13 @@ class TransferCause(StrEnum):
     DECLINED = "declined"
     VOICEMAIL = "voicemail"
     INVALID_NUMBER = "invalid_number"
-    NOT_ALLOWED = "not_allowed"
     REJECTED_BY_CARRIER = "rejected_by_carrier"
     CARRIER_ERROR = "carrier_error"
     DIAL_FAILED = "dial_failed"
-    SCREENING_FAILED = "screening_failed"
     PERSON_HUNG_UP = "person_hung_up"
     CALLER_HUNG_UP = "caller_hung_up"
+    CALL_ENDED = "call_ended"
+    WORKER_LOST = "worker_lost"
     NOT_CONFIRMED = "not_confirmed"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import Update, delete, exists, func, select
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,7 @@ from agent_worker.domain.fact import (
     UsageCounted,
     UsageLine,
 )
+from agent_worker.domain.transfer import OPEN_STATUSES, TransferCause, TransferStatus
 from agent_worker.store import tables
 from agent_worker.store.call_row import changed_call, first_row, sequence_of, without_words
 from agent_worker.store.call_search import index_call
@@ -101,6 +102,9 @@ async def _apply_to_call(
         written += 1
         applied.recordings.add(call_id)
     written += await insert_or_replace(connection, tables.transfers, _transfer_rows(facts, row), newer_by="sequence")
+    if ended_at := changes.get("ended_at", row["ended_at"]):
+        # a process that was killed has left its transfer open; a later word of its own still wins
+        await connection.execute(_lost_transfers(call_id, ended_at))
     if not is_purged:
         applied.events += [fact for fact in facts if isinstance(fact, EventOccurred) and fact.id in new_events]
     if changes or written or new_events:
@@ -229,6 +233,17 @@ def _transfer_rows(facts: list[Fact], row: dict[str, Any]) -> list[dict[str, Any
         }
         for fact in latest.values()
     ]
+
+
+def _lost_transfers(call_id: str, at: datetime) -> Update:
+    transfers = tables.transfers
+    open_ones = transfers.c.status.in_([status.value for status in OPEN_STATUSES])
+    lost = {"status": TransferStatus.FAILED.value, "failure_cause": TransferCause.WORKER_LOST.value, "updated_at": at}
+    return (
+        transfers.update()
+        .where(transfers.c.call_id == call_id, open_ones)
+        .values({name: storable(value) for name, value in lost.items()})
+    )
 
 
 _SEARCHED = {"created_at", "caller_number", "dialed_number"}

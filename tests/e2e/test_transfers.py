@@ -233,6 +233,8 @@ async def test_who_is_not_reached_is_followed_by_the_next(rig: Rig, tmp_path: Pa
 async def test_where_nobody_takes_the_caller_the_fallback_does(rig: Rig, tmp_path: Path, strategy: str) -> None:
     """All were asked. The caller is told; then the agent goes on, takes a message, or says goodbye."""
     nobody = Answer(code=486), Answer(code=603)
+    asking = "Whom may I say has called?"
+    rig.providers.openai.rules.insert(0, Rule("has been told so", reply=asking))
     async with scene(rig, tmp_path, *nobody, fallback=NOBODY | {"strategy": strategy}) as on:
         await on.ask()
         if strategy == "end_call":
@@ -249,6 +251,7 @@ async def test_where_nobody_takes_the_caller_the_fallback_does(rig: Rig, tmp_pat
     assert answered(on.call, NOBODY["message"])
     assert reason(row) == ("agent_hangup" if strategy == "end_call" else "user_hangup")
     assert ("take_message" in tools) == (strategy == "take_message")
+    assert answered(on.call, asking) == (strategy == "take_message")
 
 
 @pytest.mark.parametrize("when", ["ringing", "screening"])
@@ -332,12 +335,18 @@ async def test_the_key_0_reaches_a_person(rig: Rig, tmp_path: Path) -> None:
     assert rows(row) == [("Sales", "completed", None)]
 
 
-async def test_a_worker_killed_while_two_are_joined_leaves_nobody(rig: Rig, tmp_path: Path) -> None:
-    """kill -9 of the call's process: the person's leg is down at once, the caller is told, and no room is left."""
+@pytest.mark.parametrize(
+    ("when", "status", "cause"), [("asked", "failed", "worker_lost"), ("joined", "completed", None)]
+)
+async def test_a_worker_that_is_killed_leaves_nobody(
+    rig: Rig, tmp_path: Path, when: str, status: str, cause: str | None
+) -> None:
+    """kill -9 of the call's process: the person's leg is down at once, the caller is told, no room and no row is left."""
     async with scene(rig, tmp_path, OK, mode="warm") as on:
         await on.ask()
         leg = await on.picked_up()
-        leg.send_digits("1")
+        if when == "joined":
+            leg.send_digits("1")
         await asyncio.sleep(2)
         busy = max(on.worker.job_processes(), key=lambda process: process.cpu_times().user)
         busy.kill()
@@ -345,7 +354,7 @@ async def test_a_worker_killed_while_two_are_joined_leaves_nobody(rig: Rig, tmp_
         await on.call.wait_ended(12)
         await rig.stack.wait_no_rooms(5)
         [row] = await ended_calls(rig, on.worker)
-    assert rows(row) == [("Sales", "completed", None)], describe([row])
+    assert rows(row) == [("Sales", status, cause)], describe([row])
 
 
 async def test_a_full_hour_calls_nobody_more(rig: Rig, tmp_path: Path) -> None:

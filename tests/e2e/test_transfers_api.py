@@ -232,3 +232,28 @@ async def test_who_is_still_ringing_is_cancelled(rig: Rig, tmp_path: Path, try_n
         assert rows(row) == [("", "cancelled", "cancelled")]
         assert answered(call, MESSAGE)
         assert answered(call, REPLIES[1].reply)
+
+
+async def test_waiting_ends_with_whoever_picks_up(rig: Rig, tmp_path: Path) -> None:
+    """The first is busy: the answer is the row of the second, with both attempts."""
+    async with call_and_person(rig, tmp_path) as (it, call, person, trunk):
+        speko = Client(it, "async")
+        call_id = await it.call_id()
+        person.answer_with(Answer(code=486))
+        destinations = [{"to": number, "outboundTrunkId": trunk} for number in NUMBERS[:2]]
+        asked = {"destinations": destinations, "waitUntilAnswered": True, "fallback": None, "metadata": None}
+        waiting = asyncio.create_task(speko(lambda calls: calls.warm_transfer(call_id, asked)))
+        await person.incoming(20)
+        person.answer_with(Answer(ring_seconds=2))
+        second = await person.incoming(20)
+        found = await waiting
+        await second.hang_up()
+        await call.wait_speech(10)
+        await call.hang_up()
+        [row] = await ended_calls(rig, it.worker)
+    assert (found.status, found.transfer_to) == ("screening", NUMBERS[1])
+    assert [(attempt.status, attempt.failure_cause) for attempt in found.routing_attempts] == [
+        ("failed", "busy"),
+        ("screening", None),
+    ]
+    assert rows(row) == [("", "failed", "busy"), ("", "failed", "person_hung_up")], describe([row])

@@ -208,3 +208,21 @@ async def test_a_key_that_may_only_read_transfers_nobody(tmp_path: Path, route: 
         client.headers["authorization"] = f"Bearer {key}"
         answer = await client.post(f"/v1/calls/call-1/transfers/{route}", json=ROUTES[route])
     assert (answer.status_code, answer.json()["code"]) == (403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("blind", {"to": SALES, "playDialtone": None, "headers": None, "metadata": None, "ringingTimeout": None}),
+        ("warm", {"to": None, "destinations": [{"to": SALES, "metadata": None}], "fallback": {"strategy": None}}),
+        ("warm", {"to": SALES, "waitUntilAnswered": None, "voicemailDetection": {"mode": None, "enabled": None}}),
+        ("tr_1/cancel", {"reason": None, "tryNext": None, "voicemailDetected": None}),
+    ],
+)
+async def test_null_is_as_good_as_left_out(tmp_path: Path, route: str, body: dict[str, Any]) -> None:
+    """As the official clients send what somebody has set to nothing: the call is asked."""
+    settings = serve_settings(tmp_path, **LIVEKIT)
+    await record(settings, live_call())
+    async with api(settings) as client:
+        answer = await client.post(f"/v1/calls/call-1/transfers/{route}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (503, "LIVEKIT_UNAVAILABLE")

@@ -31,7 +31,7 @@ from agent_worker.domain.call import CallPlan, DisconnectionReason
 from agent_worker.domain.command import MESSAGE, CommandAnswer, message_parts
 from agent_worker.domain.dialling import DialPolicy
 from agent_worker.domain.fact import EventOccurred, Fact, UsageCounted, UsageLine
-from agent_worker.domain.transfer import TransferFallback
+from agent_worker.domain.transfer import TransferConfig, TransferFallback
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.simulation.demo import demo_settings
 from agent_worker.simulation.line import SimulatedLine
@@ -200,6 +200,24 @@ async def test_a_caller_nobody_took_stays_with_an_operator_who_speaks(tmp_path: 
         assert known[-1] == "Nobody took the call: no answer."
     [fallback] = [fact for fact in facts if isinstance(fact, EventOccurred) and fact.event_type == "transfer.fallback"]
     assert fallback.payload == {"action": "operator", "cause": "no_answer"}
+
+
+async def test_a_key_that_can_reach_nobody_is_answered(tmp_path: Path) -> None:
+    """The hour is full: the caller hears the fallback instead of nothing."""
+    facts: list[Fact] = []
+    async with on_the_line(tmp_path, facts) as (call, line):
+        full = HourlyCap(tmp_path / "cap", 1)
+        full.take()
+        transfers = transfers_of(call, tmp_path)
+        transfers.services = dataclasses.replace(transfers.services, cap=full)
+        config = TransferConfig.model_validate({"destinations": [{"to": "+12015550777"}]})
+        transfers.listen_for_key("0", config.plan(config.destinations[0], reason="", summary=""))
+        line.caller_presses("0")
+        async with asyncio.timeout(15):
+            while not len(heard(line)):  # noqa: ASYNC110 - the ear has no event
+                await asyncio.sleep(0.05)
+        assert transfers.attempts == []
+    assert {"transfer.refused", "transfer.fallback"} <= set(event_types(facts))
 
 
 async def test_nothing_is_said_into_a_joined_call(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class _Commands:
         asked = CompleteTransfer.model_validate_json(payload)
         attempt = self._transfers.complete(asked.transfer_id, asked.recipient_identity, asked.summary)
         await self._until(lambda: attempt.status not in OPEN_STATUSES)
-        if attempt.status is not TransferStatus.COMPLETED:
+        if not attempt.is_open and attempt.status is not TransferStatus.COMPLETED:
             raise TransferRefused("TRANSFER_NOT_ACTIVE", f"The transfer is {attempt.status.value}.")
         return self._about(attempt)
 
@@ -76,12 +76,16 @@ class _Commands:
             TransferCause.VOICEMAIL.value if asked.voicemail_detected else (asked.reason or "").strip() or "cancelled"
         )
         attempt = self._transfers.cancel(asked.transfer_id, Cancelled(cause, asked.try_next), asked.summary)
+        if asked.voicemail_detected:
+            self._transfers.call.record_event("transfer.voicemail_detected", mode="operator", **attempt.named)
         following = asked.try_next and attempt.destination is not attempt.plan.destinations[-1]
         attempts = self._transfers.attempts
         await self._until(lambda: not attempt.is_open and (not following or attempts[-1] is not attempt))
         answer = self._about(attempt)
         if following and attempts[-1] is not attempt:
             return answer.model_copy(update={"following": attempts[-1].row()})
+        if following or self._transfers.call.line.operators.speaking:
+            return answer  # the next one is on its way, or the caller has somebody: no fallback runs
         fallback = attempt.plan.fallback
         told = {
             "action": fallback.strategy,

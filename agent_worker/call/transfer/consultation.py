@@ -78,6 +78,7 @@ class Consultation(PersonLeg):
                     logger.error("person not dialled: name an outboundTrunkId, there is not just one trunk")
                     await self.hang_up()
                     return SipOutcome(TransferCause.DIAL_FAILED)
+                self.trunk_id = trunk
                 self._dialling = True
                 outcome = await dial(
                     client,

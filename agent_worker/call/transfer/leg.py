@@ -10,7 +10,13 @@ from agent_worker.telephony.transfer import SipOutcome
 
 
 class PersonLeg(Leg):
-    """One attempt's leg: nobody else is on it but the person and us."""
+    """One attempt's leg: nobody else is on it but the person and us.
+
+    Attributes:
+        trunk_id: LiveKit trunk the person was dialled over, once that is known.
+    """
+
+    trunk_id: str | None = None
 
     @abstractmethod
     async def dial(

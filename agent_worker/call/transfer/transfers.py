@@ -44,6 +44,8 @@ REFER_SECONDS = 4.0
 
 HOUR_FULL = "Nobody can be called for now: this line has reached its limit of transfers in an hour."
 
+CALLER_LEFT = frozenset({DisconnectionReason.USER_HANGUP, DisconnectionReason.MEDIA_TIMEOUT})
+
 BRIDGED = Ending(DisconnectionReason.CALL_TRANSFER, None, 200, "OK")
 
 
@@ -140,9 +142,12 @@ class Transfers:
         """Put the caller through when they press this key."""
 
         def pressed(digit: str) -> None:
-            if digit == key and not (self.talking or self.call.held_back):
-                with contextlib.suppress(TransferRefused):
-                    self.begin(plan)
+            if digit != key or self.on_its_way or self.call.held_back or self.call.ended.is_set():
+                return
+            try:
+                self.begin(plan)
+            except TransferRefused:
+                self.call.own(self.give_back(plan.fallback, None))
 
         self.call.line.tap_digits(pressed)
 
@@ -186,6 +191,8 @@ class Transfers:
             TransferRefused: nobody has picked up yet, or it is another person than the one named.
         """
         attempt = self.find(transfer_id)
+        if attempt.status is TransferStatus.BRIDGING:
+            raise TransferRefused("TRANSFER_NOT_ACTIVE", "The two are being joined already.")
         if attempt.status is not TransferStatus.SCREENING:
             raise TransferRefused("TRANSFER_NOT_ACTIVE", "Nobody has picked up yet.")
         if recipient_identity is not None and recipient_identity != attempt.recipient_identity:
@@ -245,7 +252,10 @@ class Transfers:
                 await put_through(self, first)
         except asyncio.CancelledError:
             if self.active is not None:
-                self.active.change(TransferStatus.CANCELLED, TransferCause.CALLER_HUNG_UP.value)
+                over = self.call.over
+                left = not over.done() or over.result().reason in CALLER_LEFT
+                cause = TransferCause.CALLER_HUNG_UP if left else TransferCause.CALL_ENDED
+                self.active.change(TransferStatus.CANCELLED, cause.value)
             raise
         except Exception as error:  # noqa: BLE001 - whatever broke, the caller is given back
             logger.error("transfer broke", extra={"call_id": self.call.call_id, "error": type(error).__name__})
@@ -264,15 +274,16 @@ class Transfers:
     async def _give_back(self, fallback: TransferFallback, cause: str | None) -> None:
         call = self.call
         back_to_agent(call)
+        about = self.attempts[-1].named if self.attempts else {}
         told = f"Nobody took the call: {(cause or 'nobody was reached').replace('_', ' ')}."
         if call.line.operators.speaking:
             # the caller has somebody; the agent knows of it when they are back with it
-            call.record_event("transfer.fallback", action="operator", cause=cause)
+            call.record_event("transfer.fallback", action="operator", cause=cause, **about)
             await self.tell_agent(told)
             return
-        call.record_event("transfer.fallback", action=fallback.strategy, cause=cause)
+        call.record_event("transfer.fallback", action=fallback.strategy, cause=cause, **about)
         if fallback.strategy == "end_call":
-            await call.end(DisconnectionReason.AGENT_HANGUP, farewell=fallback.message or call.agent.fallbacks.goodbye)
+            await call.end(DisconnectionReason.AGENT_HANGUP, farewell=fallback.message or NOBODY_HERE)
             return
         asked: list[str] = []
         if fallback.strategy == "take_message":
@@ -280,10 +291,11 @@ class Transfers:
             await self._instruct("\n".join([told, *asked]))
         if fallback.message:
             await call.say(fallback.message)
-            return
+            if not asked:
+                return
+        next_words = TOLD_ALREADY if fallback.message else "Tell the caller so in one sentence."
         call.watchdog.reply_due()
-        told_how = " ".join([told, "Tell the caller so in one sentence.", *asked])
-        call.session.generate_reply(instructions=told_how, tool_choice="none")
+        call.session.generate_reply(instructions=" ".join([told, next_words, *asked]), tool_choice="none")
 
     async def tell_agent(self, what: str) -> None:
         """Let the agent know something for when it speaks again."""
@@ -301,6 +313,11 @@ class Transfers:
         if tool is not None and tool.info.name not in {getattr(known, "info", tool.info).name for known in agent.tools}:
             await agent.update_tools([*agent.tools, tool])
 
+
+NOBODY_HERE = "I'm sorry, nobody can take your call right now. Please call again later. Goodbye."
+"""The farewell of a caller nobody took, where the fallback names none."""
+
+TOLD_ALREADY = "The caller has been told so; do not say it again."
 
 TAKE_MESSAGE = (
     "Take a message: ask for the caller's name, number and message, read them back, "

@@ -68,7 +68,7 @@ async def _afterwards(transfers: Transfers, plan: TransferPlan, cause: str | Non
         return
     if cause is None:
         back_to_agent(call)
-        call.record_event("transfer.person_left")
+        call.record_event("transfer.person_left", **transfers.attempts[-1].named)
         if call.line.operators.speaking:
             await transfers.tell_agent(PERSON_LEFT)
             return
@@ -107,6 +107,7 @@ async def _reach(transfers: Transfers, attempt: Attempt, leg: PersonLeg, *, ask:
         ringing_seconds=plan.ringing_timeout,
     )
     outcome = await _unless(dialling, attempt.cancelled)
+    attempt.trunk_id = leg.trunk_id or attempt.trunk_id
     if outcome is not None and outcome.cause is not None:
         attempt.change(TransferStatus.FAILED, outcome.cause.value, sip=outcome)
         return outcome.cause.value
