@@ -8,7 +8,6 @@ sentence can be cut where the voice stopped.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -154,8 +153,7 @@ class Playout(io.AudioOutput):
         """Stop the pump; segments still waiting are reported as interrupted."""
         if self._pump_task is not None:
             self._pump_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump_task
+            await asyncio.gather(self._pump_task, return_exceptions=True)
         while self._segments:
             segment = self._segments.popleft()
             segment.interrupted = True

@@ -35,8 +35,9 @@ class RelayTrack:
         self._publishing: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
-        """Begin to publish it, so that it is there when it is needed. Idempotent."""
-        if self._publishing is None:
+        """Begin to publish it, so that it is there when it is needed; once, unless that has failed."""
+        failed = self._publishing is not None and self._publishing.done() and self._publishing.exception()
+        if self._publishing is None or failed:
             self._publishing = asyncio.create_task(self._publish(), name="publish_relay_track")
 
     async def ready(self) -> None:

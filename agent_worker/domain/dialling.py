@@ -17,7 +17,7 @@ from agent_worker.errors import SettingsError
 
 _SIP = re.compile(
     r"sips?:(?:(?P<user>[A-Za-z0-9._~+*!-]{1,128})@)?(?P<host>[A-Za-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?"
-    r"(?:;transport=(?:udp|tcp|tls))?"
+    r"(?:;transport=(?P<transport>udp|tcp|tls))?"
 )
 _HOST = re.compile(r"(?=[^:]*[.])[A-Za-z0-9.-]{3,253}(?::[0-9]{1,5})?")
 _NUMBER = re.compile(r"\+[1-9][0-9]{1,14}")
@@ -44,6 +44,25 @@ DIAL_POLICY = "dial_policy"
 
 class NotDialled(Exception):
     """A destination that is not dialled; the text says why, without the destination."""
+
+
+@dataclass(frozen=True)
+class SipAddress:
+    """A `sip:` or `sips:` URI in its parts; `user`, `port` and `transport` may be ""."""
+
+    user: str
+    host: str
+    port: str
+    transport: str
+
+
+def sip_address(to: str) -> SipAddress | None:
+    """Return the parts of a SIP address, None where it is none."""
+    found = _SIP.fullmatch(to)
+    if found is None:
+        return None
+    transport = found["transport"] or ("tls" if to.startswith("sips:") else "")
+    return SipAddress(found["user"] or "", found["host"].lower(), found["port"] or "", transport)
 
 
 def check_form(to: str) -> None:
@@ -107,8 +126,8 @@ class DialPolicy:
             NotDialled: it is malformed, or this policy does not allow it.
         """
         check_form(to)
-        if address := _SIP.fullmatch(to):
-            self._check_address(address["user"] or "", address["host"].lower(), address["port"] or "")
+        if address := sip_address(to):
+            self._check_address(address.user, address.host, address.port)
             return to
         number = to.removeprefix("tel:")
         self._check_number(number)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import aiohttp
 from livekit import api
 
+from agent_worker.domain.dialling import SipAddress, sip_address
 from agent_worker.domain.transfer import TransferCause, cause_of
 
 logger = logging.getLogger("agent_worker.telephony")
@@ -22,6 +23,19 @@ LEG_GONE_SECONDS = 3.0
 
 GRACE_SECONDS = 3.0
 """Beyond the time it may ring, before a verb that does not return is given up."""
+
+
+NOTHING_SENT = frozenset(
+    {
+        api.TwirpErrorCode.NOT_FOUND,
+        api.TwirpErrorCode.UNAVAILABLE,
+        api.TwirpErrorCode.UNAUTHENTICATED,
+        api.TwirpErrorCode.PERMISSION_DENIED,
+        api.TwirpErrorCode.FAILED_PRECONDITION,
+        api.TwirpErrorCode.UNIMPLEMENTED,
+    }
+)
+"""Answers that prove that no REFER went out: a leg that ends now has hung up."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,9 @@ async def refer(
             return SipOutcome(TransferCause.NO_ANSWER)
         if error.code == api.TwirpErrorCode.INVALID_ARGUMENT:
             return SipOutcome(TransferCause.INVALID_NUMBER)
+        if error.code in NOTHING_SENT:
+            logger.warning("caller not handed over", extra={"code": error.code})
+            return SipOutcome(TransferCause.DIAL_FAILED)
         logger.info("outcome of a transfer unknown, watching the leg", extra={"code": error.code})
     except (TimeoutError, aiohttp.ClientError) as error:
         logger.info("outcome of a transfer unknown, watching the leg", extra={"error": type(error).__name__})
@@ -107,20 +124,34 @@ async def find_trunk(client: api.LiveKitAPI, shown_number: str | None) -> str | 
     return found[0].sip_trunk_id if found else None
 
 
+def _at_its_host(address: SipAddress) -> api.SIPOutboundConfig:
+    transport = f"SIP_TRANSPORT_{address.transport.upper() or 'AUTO'}"
+    hostname = f"{address.host}:{address.port}" if address.port else address.host
+    return api.SIPOutboundConfig(hostname=hostname, transport=getattr(api.SIPTransport, transport))
+
+
 async def dial(
     client: api.LiveKitAPI,
     *,
     room: str,
     identity: str,
     to: str,
-    trunk_id: str,
+    trunk_id: str | None,
     shown_number: str | None,
     ringing_seconds: int,
 ) -> SipOutcome:
-    """Dial a person into a room and return once they have answered, or will not."""
+    """Dial a person into a room and return once they have answered, or will not.
+
+    Args:
+        to: a number, dialled over the trunk, or a SIP address, dialled at its host without one.
+    """
+    address = sip_address(to)
+    if address is not None and not address.user:
+        return SipOutcome(TransferCause.INVALID_NUMBER)  # the bridge dials users, not hosts
     request = api.CreateSIPParticipantRequest(
-        sip_trunk_id=trunk_id,
-        sip_call_to=to.removeprefix("tel:"),
+        sip_trunk_id=trunk_id or "",
+        trunk=_at_its_host(address) if address else None,
+        sip_call_to=address.user if address else to.removeprefix("tel:"),
         sip_number=shown_number or "",
         room_name=room,
         participant_identity=identity,

@@ -300,6 +300,27 @@ async def test_a_person_who_hangs_up_while_asked_is_a_no(rig: Rig, tmp_path: Pat
     assert answered(on.call, NOBODY["message"])
 
 
+async def test_a_person_who_drops_after_their_yes_is_followed_by_the_next(rig: Rig, tmp_path: Path) -> None:
+    """Gone before the two were joined: the caller is not hung up on, and the row does not say that they talked."""
+    async with scene(rig, tmp_path, OK, OK, mode="warm", voicemailDetection={"mode": "disabled"}) as on:
+        await on.ask()
+        first = await on.picked_up()
+        first.send_digits("1")
+        await asyncio.sleep(0.25)
+        await first.hang_up()
+        second = await on.picked_up(1)
+        second.send_digits("1")
+        await asyncio.sleep(2)
+        await hold_up(on.call, CALLER_HZ, 1.0)
+        await asyncio.sleep(0.5)
+        await second.hang_up()
+        await on.call.wait_ended(5)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "failed", "person_hung_up"), ("Overflow", "completed", None)], describe([row])
+    assert heard_tone(second, CALLER_HZ) > 0.8
+    assert heard_tone(first, CALLER_HZ) == 0
+
+
 async def test_with_the_model_dead_the_person_can_still_take_the_caller(rig: Rig, tmp_path: Path) -> None:
     """A fixed sentence briefs them, and a plain yes is understood without a model."""
     async with scene(rig, tmp_path, OK, mode="warm") as on:

@@ -16,8 +16,8 @@ from spekoai import AsyncSpeko, Speko, SpekoApiError
 from agent_worker.testing.sip_phone import SipCall, SipPhone
 from agent_worker.testing.sip_policies import Answer, ReferPolicy
 from tests.e2e.putting_through import BRIEFED, CALLER_HZ, NUMBERS, PERSON_HZ, heard_tone, hold_up, rows
-from tests.e2e.rig import CALLER_LINES, REPLIES, Rig, describe
-from tests.e2e.talk import answered, ask, ended_calls, greeted, reason
+from tests.e2e.rig import CALLER_LINES, GREETING, REPLIES, Rig, describe
+from tests.e2e.talk import answered, ask, ended_calls, greeted, reason, say, words
 from tests.e2e.test_live import Desk, desk
 
 MESSAGE = "Nobody can take your call right now."
@@ -257,3 +257,48 @@ async def test_waiting_ends_with_whoever_picks_up(rig: Rig, tmp_path: Path) -> N
         ("screening", None),
     ]
     assert rows(row) == [("", "failed", "busy"), ("", "failed", "person_hung_up")], describe([row])
+
+
+async def test_a_person_at_a_sip_address_is_asked_too(rig: Rig, tmp_path: Path) -> None:
+    """Dialled at its host, without a trunk, where the operator lists that host."""
+    async with rig.phone() as person:
+        person.answer_with(Answer())
+        host = f"127.0.0.1:{person.port}"
+        async with call_and_person(rig, tmp_path, {"AGENT_WORKER_DIAL_ALLOW": host}) as (it, call, _, _):
+            call_id = await it.call_id()
+            asked = {"destinations": [{"to": f"sip:workshop@{host}"}]}
+            elsewhere = {"destinations": [{"to": "sip:workshop@pbx.example.com"}]}
+            refused = await it.post(call_id, "transfers/warm", elsewhere)
+            begun = await it.post(call_id, "transfers/warm", asked)
+            leg = await briefed(person)
+            leg.send_digits("1")
+            await asyncio.sleep(1)
+            await asyncio.gather(hold_up(call, CALLER_HZ), hold_up(leg, PERSON_HZ))
+            await asyncio.sleep(0.5)
+            await leg.hang_up()
+            await call.wait_ended(5)
+            [row] = await ended_calls(rig, it.worker)
+    assert begun.status_code == 201
+    assert (refused.status_code, refused.json()["code"]) == (400, "DESTINATION_NOT_ALLOWED")
+    assert min(heard_tone(leg, CALLER_HZ), heard_tone(call, PERSON_HZ)) > 1.7
+    assert rows(row) == [("", "completed", None)], describe([row])
+
+
+async def test_a_caller_is_left_in_peace_while_their_carrier_rings(rig: Rig, tmp_path: Path) -> None:
+    """Nobody asks whether they are still there, and nothing they say reaches the model: the phone is not ours then."""
+    reprompts = {"delayMs": 2000, "maxPrompts": 1, "messages": ["Are you still there?"]}
+    async with desk(rig, tmp_path, idleRePrompts=reprompts) as it:
+        call = await it.phone.dial(it.number)
+        await greeted(call)
+        call.refer_policy = ReferPolicy(notifies=((0.1, "SIP/2.0 180 Ringing"), (8.0, "SIP/2.0 200 OK")))
+        await it.post(await it.call_id(), "transfers/blind", {"to": NUMBERS[0], "ringingTimeout": 20})
+        before = len(rig.providers.openai.requests)
+        await asyncio.sleep(1)
+        await say(call, CALLER_LINES[1])
+        await call.wait_ended(15)
+        asked = len(rig.providers.openai.requests) - before
+        [row] = await ended_calls(rig, it.worker)
+    assert asked == 0
+    assert words(row, "agent") == [GREETING]
+    assert rows(row) == [("", "completed", None)], describe([row])
+    assert reason(row) == "call_transfer"

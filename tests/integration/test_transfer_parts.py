@@ -14,24 +14,26 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import web
+from livekit.agents import UserInputTranscribedEvent
 
 from agent_worker.call.commands import take_commands
 from agent_worker.call.conversation import attach
 from agent_worker.call.line import LINE_SAMPLE_RATE
 from agent_worker.call.live_call import Ending, LiveCall
 from agent_worker.call.setup import open_call, prepare
+from agent_worker.call.transfer import screening as screening_module
 from agent_worker.call.transfer.hold import Hold
 from agent_worker.call.transfer.hold_audio import MOST_BYTES, HoldAudio
 from agent_worker.call.transfer.hourly_cap import HourlyCap
 from agent_worker.call.transfer.leg import PersonLeg
-from agent_worker.call.transfer.screening import Briefing
+from agent_worker.call.transfer.screening import Briefing, Screening, Verdict
 from agent_worker.call.transfer.transfers import Transfers, TransferServices
 from agent_worker.call.wrapup import wrap_up
 from agent_worker.domain.call import CallPlan, DisconnectionReason
 from agent_worker.domain.command import MESSAGE, CommandAnswer, message_parts
 from agent_worker.domain.dialling import DialPolicy
 from agent_worker.domain.fact import EventOccurred, Fact, UsageCounted, UsageLine
-from agent_worker.domain.transfer import TransferConfig, TransferFallback
+from agent_worker.domain.transfer import TransferConfig, TransferFallback, VoicemailDetection
 from agent_worker.egress.policy import AddressPolicy
 from agent_worker.simulation.demo import demo_settings
 from agent_worker.simulation.line import SimulatedLine
@@ -218,6 +220,25 @@ async def test_a_key_that_can_reach_nobody_is_answered(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         assert transfers.attempts == []
     assert {"transfer.refused", "transfer.fallback"} <= set(event_types(facts))
+
+
+async def test_the_hello_a_person_picks_up_with_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what they say once they have been asked decides; that a model is there makes no difference."""
+    monkeypatch.setattr(screening_module, "MODEL_SECONDS", 0.05)
+    async with on_the_line(tmp_path, []) as (call, _):
+        person = SimulatedLine(dialed_number=DIALED_NUMBER)
+        screening = Screening(person, call.agent, call.stack, Briefing("", ""), VoicemailDetection())
+        decided = []
+        for words in ("Okay Tyres, good morning.", "Yes, put them through."):
+            screening._heard(UserInputTranscribedEvent(transcript=words, is_final=True))
+            await asyncio.sleep(0.2)
+            decided.append(screening._verdict.done())
+            screening._opened()
+            await asyncio.sleep(0.2)
+            decided.append(screening._verdict.done())
+        assert decided == [False, False, True, True]
+        assert screening._verdict.result() is Verdict.ACCEPTED
+        await person.aclose()
 
 
 async def test_nothing_is_said_into_a_joined_call(tmp_path: Path) -> None:

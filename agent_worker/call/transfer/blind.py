@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from agent_worker.call.transfer.attempt import Attempt
+from agent_worker.call.transfer.hold import away_from_agent
 from agent_worker.call.transfer.warm import put_through_unasked
 from agent_worker.domain.transfer import REFER_UNKNOWN, TransferStatus, dial_uri
 from agent_worker.telephony.client import livekit_client
@@ -26,6 +27,7 @@ async def hand_over(transfers: Transfers, attempt: Attempt) -> None:
     """
     call, plan, settings = transfers.call, attempt.plan, transfers.services.settings
     await _heard_out(transfers)
+    away_from_agent(call)
     attempt.referring = True
     try:
         outcome = await _refer(transfers, attempt)
@@ -43,7 +45,7 @@ async def hand_over(transfers: Transfers, attempt: Attempt) -> None:
         return
     assert outcome.cause is not None
     attempt.change(TransferStatus.FAILED, outcome.cause.value, sip=outcome)
-    await transfers.give_back(plan.fallback, outcome.cause.value)
+    await transfers.give_back(plan.fallback, outcome.cause.value, attempt)
 
 
 async def _refer(transfers: Transfers, attempt: Attempt) -> SipOutcome:

@@ -7,7 +7,6 @@ caller's, so that whoever takes the caller's room down after a crash finds this 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncGenerator
 
@@ -17,6 +16,7 @@ from agent_worker.call.line import DIGITS, LINE_SAMPLE_RATE, LineClosed
 from agent_worker.call.relay_track import LiveVoice, RelayTrack
 from agent_worker.call.transfer.leg import PersonLeg
 from agent_worker.domain.call import DisconnectionReason
+from agent_worker.domain.dialling import sip_address
 from agent_worker.domain.transfer import TransferCause
 from agent_worker.settings import Settings
 from agent_worker.telephony.client import livekit_client
@@ -54,6 +54,7 @@ class Consultation(PersonLeg):
         self._voice = LiveVoice()
         self._listening: asyncio.Task[None] | None = None
         self._active = asyncio.Event()
+        self._joining: asyncio.Task[None] | None = None
         self._dialling = False
         self._hanging_up: asyncio.Task[bool] | None = None
         self._room.on("participant_attributes_changed", self._on_attributes)
@@ -73,8 +74,9 @@ class Consultation(PersonLeg):
         try:
             await self._join()
             async with livekit_client(self._settings) as client:
-                trunk = trunk_id or await find_trunk(client, shown_number)
-                if trunk is None:
+                direct = sip_address(to) is not None
+                trunk = None if direct else trunk_id or await find_trunk(client, shown_number)
+                if trunk is None and not direct:
                     logger.error("person not dialled: name an outboundTrunkId, there is not just one trunk")
                     await self.hang_up()
                     return SipOutcome(TransferCause.DIAL_FAILED)
@@ -124,11 +126,11 @@ class Consultation(PersonLeg):
 
     async def aclose(self) -> None:
         """Leave the room and let go of the media engine."""
+        await self._joined()
         await self.playout.aclose()
         if self._listening is not None:
             self._listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listening
+            await asyncio.gather(self._listening, return_exceptions=True)
         await self._room.disconnect()
         await self._relay.aclose()
         await self._source.aclose()
@@ -154,14 +156,25 @@ class Consultation(PersonLeg):
         await self._room.local_participant.publish_dtmf(code=DIGITS.index(digit), digit=digit)
 
     async def _join(self) -> None:
-        token = agent_token(self._settings, self.room_name, AGENT_IDENTITY)
+        self._joining = asyncio.create_task(self._connect(), name="join_consultation")
         async with asyncio.timeout(JOIN_SECONDS):
-            await self._room.connect(self._settings.livekit_url, token, rtc.RoomOptions(auto_subscribe=True))
-            track = rtc.LocalAudioTrack.create_audio_track("agent", self._source)
-            options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False)
-            await self._room.local_participant.publish_track(track, options)
+            await asyncio.shield(self._joining)
+
+    async def _connect(self) -> None:
+        token = agent_token(self._settings, self.room_name, AGENT_IDENTITY)
+        await self._room.connect(self._settings.livekit_url, token, rtc.RoomOptions(auto_subscribe=True))
+        track = rtc.LocalAudioTrack.create_audio_track("agent", self._source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=False, dtx=False)
+        await self._room.local_participant.publish_track(track, options)
+
+    async def _joined(self) -> None:
+        """Wait for the end of joining: cut off, the media engine joins all the same, and nobody would leave again."""
+        if self._joining is not None:
+            await asyncio.wait({self._joining}, timeout=JOIN_SECONDS)
+            self._joining.cancel()
 
     async def _delete_room(self) -> bool:
+        await self._joined()
         async with livekit_client(self._settings) as client:
             gone = await delete_room(client, self.room_name)
             if self._dialling:

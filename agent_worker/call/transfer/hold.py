@@ -51,10 +51,7 @@ class Hold:
     async def __aenter__(self) -> Self:
         """Stop listening to the caller, and begin the music once what is being said has been heard."""
         call = self._call
-        call.idle.busy(ON_HOLD, True)
-        call.session.input.set_audio_enabled(False)
-        call.session.clear_user_turn()
-        call.watchdog.reply_dropped()
+        away_from_agent(call)
         parts = (self._play(), self._reassure(), self._fetch())
         self._tasks = [asyncio.create_task(part, name="hold") for part in parts]
         call.record_event("call.hold")
@@ -106,6 +103,14 @@ class Hold:
             at = (at + FRAME_SAMPLES) % len(playing)
             due += FRAME_SECONDS
             await asyncio.sleep(due - loop.time())
+
+
+def away_from_agent(call: LiveCall) -> None:
+    """Have the agent neither listen to the caller nor ask whether they are still there."""
+    call.idle.busy(ON_HOLD, True)
+    call.session.input.set_audio_enabled(False)
+    call.session.clear_user_turn()
+    call.watchdog.reply_dropped()
 
 
 def back_to_agent(call: LiveCall) -> None:

@@ -97,6 +97,7 @@ class Screening:
         self._verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._spoke = False
         self._answered = False
+        self._asked = False
         self._moved = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._session: AgentSession[None] = build_session(agent, stack, leg)
@@ -132,6 +133,11 @@ class Screening:
     def usage(self) -> list[UsageLine]:
         """Return what asking has used of the providers so far."""
         return usage(self._session, self._stack)
+
+    def decide(self, verdict: Verdict) -> None:
+        """Take a decision, the person's or somebody's for them; the first one stands."""
+        if not self._verdict.done():
+            self._verdict.set_result(verdict)
 
     async def _is_machine(self) -> bool:
         """Listen before anything is said; returns False also where a key or a hang-up decides first."""
@@ -173,25 +179,30 @@ class Screening:
             async with asyncio.timeout(MODEL_SECONDS):
                 while not (self._leg.playout.speaking or self._verdict.done()):  # noqa: ASYNC110 - playout has no event
                     await asyncio.sleep(0.02)
-                self._spoke = False  # a hello is no yes
+                self._opened()
                 return
         with contextlib.suppress(RuntimeError):
             await self._session.interrupt(force=True)
             self._session.say(self._briefing.spoken)
+            self._opened()
+
+    def _opened(self) -> None:
+        """From here on what they say is an answer: the hello they picked up with is no yes, and no no."""
+        self._asked, self._spoke = True, False
 
     def _tools(self) -> list[Any]:
         async def accept(raw_arguments: Mapping[str, object]) -> str:
             if not self._spoke:
                 raise ToolError("Nobody has said yes yet. Ask, and wait for the answer.")
-            self._decide(Verdict.ACCEPTED)
+            self.decide(Verdict.ACCEPTED)
             return "Accepted."
 
         async def decline(raw_arguments: Mapping[str, object]) -> str:
-            self._decide(Verdict.DECLINED)
+            self.decide(Verdict.DECLINED)
             return "Declined."
 
         async def voicemail(raw_arguments: Mapping[str, object]) -> str:
-            self._decide(Verdict.VOICEMAIL)
+            self.decide(Verdict.VOICEMAIL)
             return "Noted."
 
         tools = [
@@ -209,7 +220,10 @@ class Screening:
         self._spoke = self._answered = True
         self._moved.set()
         self.entries.append(("user", event.transcript.strip()))
-        self._reading = asyncio.create_task(self._read_plainly(event.transcript), name="plain_answer")
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._asked:
+            self._reading = asyncio.create_task(self._read_plainly(event.transcript), name="plain_answer")
 
     async def _read_plainly(self, text: str) -> None:
         """Take a plain yes or no as it stands where the model says and does nothing about it."""
@@ -217,7 +231,7 @@ class Screening:
         if not (self._leg.playout.speaking or self._session.user_state == "speaking") and (
             answer := plain_answer(text)
         ):
-            self._decide(answer)
+            self.decide(answer)
 
     def _said(self, event: Any) -> None:
         item = event.item
@@ -228,13 +242,13 @@ class Screening:
         self._answered = True
         self._moved.set()
         if digit == ACCEPT_KEY:
-            self._decide(Verdict.ACCEPTED)
+            self.decide(Verdict.ACCEPTED)
         elif digit == DECLINE_KEY:
-            self._decide(Verdict.DECLINED)
+            self.decide(Verdict.DECLINED)
 
     async def _leg_watch(self) -> None:
         await asyncio.shield(self._leg.closed)
-        self._decide(Verdict.HUNG_UP)
+        self.decide(Verdict.HUNG_UP)
 
     async def _silence(self) -> None:
         """Take a person who says nothing for a no; the clock stops while we speak, and while they do."""
@@ -250,12 +264,8 @@ class Screening:
                 self._moved.clear()
                 quiet_since = now
             elif now - quiet_since > patience:
-                self._decide(Verdict.DECLINED)
+                self.decide(Verdict.DECLINED)
                 return
-
-    def _decide(self, verdict: Verdict) -> None:
-        if not self._verdict.done():
-            self._verdict.set_result(verdict)
 
 
 def plain_answer(text: str) -> Verdict | None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from agent_worker.call.line import LineClosed
 from agent_worker.call.live_call import Ending, LiveCall, TransferRefused
@@ -90,6 +91,7 @@ class Transfers:
         self.call = call
         self.services = services
         self._running: asyncio.Task[None] | None = None
+        self._key_refused = False
 
     @property
     def bridged(self) -> Ending:
@@ -113,7 +115,7 @@ class Transfers:
             TransferRefused: the call is over, another transfer is active, a destination may not be dialled, or this
                 call, or all calls of this host, have made too many attempts.
         """
-        if self.call.ended.is_set():
+        if self.call.ending:
             raise TransferRefused("CALL_NOT_LIVE", "The call is over.")
         if self.on_its_way:
             raise TransferRefused("TRANSFER_ACTIVE", "Another transfer of this call is active.")
@@ -142,14 +144,21 @@ class Transfers:
         """Put the caller through when they press this key."""
 
         def pressed(digit: str) -> None:
-            if digit != key or self.on_its_way or self.call.held_back or self.call.ended.is_set():
+            if digit != key or self.on_its_way or self._key_refused or self.call.held_back or self.call.ending:
                 return
             try:
                 self.begin(plan)
             except TransferRefused:
-                self.call.own(self.give_back(plan.fallback, None))
+                self._key_refused = True
+                self.call.own(self._refuse_key(plan.fallback))
 
         self.call.line.tap_digits(pressed)
+
+    async def _refuse_key(self, fallback: TransferFallback) -> None:
+        try:
+            await self.give_back(fallback, None)
+        finally:
+            self._key_refused = False
 
     def attempt(self, plan: TransferPlan, destination: TransferDestination) -> Attempt:
         """Write the row of an attempt at this destination."""
@@ -228,8 +237,8 @@ class Transfers:
                 await asyncio.wait({self._running}, timeout=REFER_SECONDS)
                 if active.status is TransferStatus.COMPLETED:
                     return BRIDGED
-        if self.talking:
-            return BRIDGED
+        if self.talking or (self.on_its_way and self.attempts[-1].status is TransferStatus.COMPLETED):
+            return BRIDGED  # also a caller who hangs up in the moment after the person has
         return Ending(closed.reason, closed.failure_cause, closed.sip_status_code, closed.sip_status)
 
     async def aclose(self) -> None:
@@ -259,22 +268,27 @@ class Transfers:
             raise
         except Exception as error:  # noqa: BLE001 - whatever broke, the caller is given back
             logger.error("transfer broke", extra={"call_id": self.call.call_id, "error": type(error).__name__})
-            if self.active is not None:
-                self.active.change(TransferStatus.FAILED, TransferCause.DIAL_FAILED.value)
-            await self.give_back(first.plan.fallback, TransferCause.DIAL_FAILED.value)
+            back_to_agent(self.call)  # first: what broke may break again
+            with contextlib.suppress(OSError):
+                if self.active is not None:
+                    self.active.change(TransferStatus.FAILED, TransferCause.DIAL_FAILED.value)
+            await self.give_back(first.plan.fallback, TransferCause.DIAL_FAILED.value, self.attempts[-1])
 
-    async def give_back(self, fallback: TransferFallback, cause: str | None) -> None:
-        """Nobody took the caller: say so, and go on as configured (contract 6); whatever breaks, the agent listens."""
+    async def give_back(self, fallback: TransferFallback, cause: str | None, attempt: Attempt | None = None) -> None:
+        """Nobody took the caller: say so, and go on as configured (contract 6); whatever breaks, the agent listens.
+
+        Args:
+            attempt: the last that was made.
+        """
         try:
-            await self._give_back(fallback, cause)
+            await self._give_back(fallback, cause, attempt.named if attempt else {})
         except Exception as error:  # noqa: BLE001 - the agent listens, and the caller is asked to say it again
             logger.error("fallback broke", extra={"call_id": self.call.call_id, "error": type(error).__name__})
             await self.call.announce(self.call.agent.fallbacks.apology, "apology")
 
-    async def _give_back(self, fallback: TransferFallback, cause: str | None) -> None:
+    async def _give_back(self, fallback: TransferFallback, cause: str | None, about: dict[str, Any]) -> None:
         call = self.call
         back_to_agent(call)
-        about = self.attempts[-1].named if self.attempts else {}
         told = f"Nobody took the call: {(cause or 'nobody was reached').replace('_', ' ')}."
         if call.line.operators.speaking:
             # the caller has somebody; the agent knows of it when they are back with it
@@ -309,7 +323,8 @@ class Transfers:
         agent, tool = self.call.phone_agent, self.services.message_tool
         if agent is None:
             return
-        await agent.update_instructions(f"{agent.instructions}\n\n{more}")
+        if more not in str(agent.instructions):
+            await agent.update_instructions(f"{agent.instructions}\n\n{more}")
         if tool is not None and tool.info.name not in {getattr(known, "info", tool.info).name for known in agent.tools}:
             await agent.update_tools([*agent.tools, tool])
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent_worker.call.line import Leg
 from agent_worker.call.room_line import RoomLine
 from agent_worker.call.transfer.attempt import Attempt
 from agent_worker.call.transfer.hold import Hold, back_to_agent
@@ -19,6 +21,8 @@ from agent_worker.domain.transfer import TransferCause, TransferPlan, TransferSt
 
 if TYPE_CHECKING:
     from agent_worker.call.transfer.transfers import Transfers
+
+logger = logging.getLogger("agent_worker.call")
 
 T = TypeVar("T")
 
@@ -75,26 +79,28 @@ async def _afterwards(transfers: Transfers, plan: TransferPlan, cause: str | Non
         call.watchdog.reply_due()
         call.session.generate_reply(instructions=f"{PERSON_LEFT} {WHAT_ELSE}", tool_choice="none")
         return
-    await transfers.give_back(plan.fallback, cause)
+    await transfers.give_back(plan.fallback, cause, transfers.attempts[-1])
 
 
 async def _try(transfers: Transfers, attempt: Attempt, hold: Hold, *, ask: bool) -> str | None:
     """Return None once caller and person have talked and the person has hung up, else why they never did."""
     assert attempt.consultation_room is not None
     assert attempt.recipient_identity is not None
+    if attempt.cancelled.done():
+        return _cancelled(attempt)
     leg = transfers.services.make_leg(attempt.consultation_room, attempt.recipient_identity)
     transfers.leg = leg
     transfers.call.line.prepare_relay()
     try:
         cause = await _reach(transfers, attempt, leg, ask=ask)
-        if cause is None:
-            await _talk(transfers, attempt, leg, hold)
-        return cause
+        return await _talk(transfers, attempt, leg, hold) if cause is None else cause
     finally:
-        if leg.answered:
-            transfers.call.record_event("call.leg.hangup", **attempt.named)
-        await leg.hang_up()
-        await leg.aclose()
+        try:
+            if leg.answered:
+                transfers.call.record_event("call.leg.hangup", **attempt.named)
+        finally:
+            await leg.hang_up()
+            await leg.aclose()
 
 
 async def _reach(transfers: Transfers, attempt: Attempt, leg: PersonLeg, *, ask: bool) -> str | None:
@@ -121,36 +127,51 @@ async def _reach(transfers: Transfers, attempt: Attempt, leg: PersonLeg, *, ask:
                 return None
             if verdict is Verdict.VOICEMAIL:
                 call.record_event("transfer.voicemail_detected", mode=plan.voicemail_detection.how, **attempt.named)
-            cause = _CAUSES[verdict or Verdict.HUNG_UP].value
+            cause = _CAUSES[verdict].value
             attempt.change(TransferStatus.FAILED, cause)
             return cause
+    return _cancelled(attempt)
+
+
+def _cancelled(attempt: Attempt) -> str:
+    """Write down an operator's no, and return it."""
     cause = attempt.cancelled.result().cause
     attempt.change(TransferStatus.CANCELLED, cause)
     return cause
 
 
-async def _ask(transfers: Transfers, attempt: Attempt, leg: PersonLeg) -> Verdict | None:
-    """Return what the person decides, None where an operator decides first."""
+async def _ask(transfers: Transfers, attempt: Attempt, leg: PersonLeg) -> Verdict:
+    """Return what the person decides, or an operator for them."""
     services, call = transfers.services, transfers.call
     detection = attempt.plan.voicemail_detection
     screening = Screening(leg, call.agent, services.make_stack(), services.briefing(attempt), detection)
+    # it has one way to end, whoever decides: one that is cut off in the middle of closing goes on talking
+    attempt.accepted.add_done_callback(lambda _: screening.decide(Verdict.ACCEPTED))
+    attempt.cancelled.add_done_callback(lambda _: screening.decide(Verdict.DECLINED))
     try:
-        return await _unless(screening.run(), attempt.cancelled, attempt.accepted)
+        return await screening.run()
     finally:
         # also where the caller hangs up meanwhile
         attempt.consulted(screening.entries)
         call.other_usage += screening.usage()
 
 
-async def _talk(transfers: Transfers, attempt: Attempt, leg: PersonLeg, hold: Hold) -> None:
-    """Join the two; returns when the person has hung up. The end of the call cancels this."""
+async def _talk(transfers: Transfers, attempt: Attempt, leg: PersonLeg, hold: Hold) -> str | None:
+    """Join the two; returns when the person has hung up: None, or why it never came to a talk.
+
+    The end of the call cancels this.
+    """
     call = transfers.call
     attempt.change(TransferStatus.BRIDGING)
     if transfers.services.settings.move_participant and await leg.move(call.line.room_name):
         await hold.stop_music()
         await _talk_without_us(transfers, attempt)
-        return
-    await asyncio.gather(call.line.relay_ready(), leg.relay_ready())
+        return None
+    await _unless(_relay_ready(call.line, leg), leg.closed)
+    if leg.closed.done():
+        # they have said yes, and were gone before they could be joined
+        attempt.change(TransferStatus.FAILED, TransferCause.PERSON_HUNG_UP.value)
+        return TransferCause.PERSON_HUNG_UP.value
     await hold.stop_music()
     if call.recording is not None:
         leg.tap_voice(call.recording.hear_agent)
@@ -161,6 +182,11 @@ async def _talk(transfers: Transfers, attempt: Attempt, leg: PersonLeg, hold: Ho
                 await relay.until(leg.closed)
     finally:
         await stop(listening)
+    return None
+
+
+async def _relay_ready(*legs: Leg) -> None:
+    await asyncio.gather(*(leg.relay_ready() for leg in legs))
 
 
 async def _talk_without_us(transfers: Transfers, attempt: Attempt) -> None:
@@ -207,8 +233,9 @@ async def _unless(work: Coroutine[Any, Any, T], *others: asyncio.Future[Any]) ->
     finally:
         if not task.done():
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})  # awaited itself, a cancellation of ours would pass for its own
+            if not task.cancelled() and (error := task.exception()):
+                logger.warning("work given up has failed", extra={"error": type(error).__name__})
 
 
 PERSON_LEFT = "The person the caller was talking with has hung up."
