@@ -11,8 +11,8 @@ import pytest
 from agent_worker.testing.audio import tone_seconds
 from agent_worker.testing.sip_policies import Answer, ReferPolicy
 from tests.e2e.putting_through import ASK, CALLER_HZ, NUMBERS, PERSON_HZ, YES, hold_up, rows, scene
-from tests.e2e.rig import CALLER_LINES, Rig, describe
-from tests.e2e.talk import channels, ended_calls, event_types, reason, say, words
+from tests.e2e.rig import CALLER_LINES, REPLIES, Rig, describe
+from tests.e2e.talk import answered, channels, ended_calls, event_types, reason, say, words
 from tests.e2e.test_transfers_api import briefed, call_and_person
 
 RATE = 16_000
@@ -45,6 +45,41 @@ async def test_what_is_said_is_recorded_and_where_configured_written_down(rig: R
     assert said[CALLER_LINES[1]]["speaker"] == "caller"
     assert said[YES]["speaker"] == "person"
     assert (said[YES]["label"], said[YES]["transfer_id"]) == ("Sales", transfer["id"])
+
+
+async def test_a_caller_who_hangs_up_while_joined_ends_the_persons_leg(rig: Rig, tmp_path: Path) -> None:
+    """Whoever hangs up, the other's phone is released, and the call was a transfer."""
+    async with scene(rig, tmp_path, Answer(), mode="warm") as on:
+        await on.ask()
+        leg = await on.picked_up()
+        leg.send_digits("1")
+        await asyncio.sleep(2)
+        await on.call.hang_up()
+        await leg.wait_ended(3)
+        await rig.stack.wait_no_rooms(3)
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "completed", None)]
+    assert reason(row) == "call_transfer"
+
+
+async def test_a_caller_comes_back_to_the_agent_when_the_person_hangs_up(rig: Rig, tmp_path: Path) -> None:
+    """Where it is so configured; and can be put through again."""
+    async with scene(rig, tmp_path, Answer(), mode="warm", afterBridge="return_to_assistant") as on:
+        for _ in range(2):
+            await on.ask()
+            leg = await on.picked_up()
+            leg.send_digits("1")
+            await asyncio.sleep(2)
+            await leg.hang_up()
+            await on.call.wait_speech(10)
+            await on.call.wait_silence(1.5)
+        await say(on.call, CALLER_LINES[1])
+        await on.call.wait_speech(10)
+        await on.call.wait_silence(1.5)
+        await on.call.hang_up()
+        [row] = await ended_calls(rig, on.worker)
+    assert rows(row) == [("Sales", "completed", None)] * 2, describe([row])
+    assert answered(on.call, REPLIES[1].reply)
 
 
 @pytest.mark.parametrize("how", ["max_duration", "end"])

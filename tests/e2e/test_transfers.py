@@ -127,41 +127,6 @@ async def test_a_warm_transfer_joins_the_two(rig: Rig, tmp_path: Path, how: str)
     assert row["report"]["outcome"] == "transferred"
 
 
-async def test_a_caller_who_hangs_up_while_joined_ends_the_persons_leg(rig: Rig, tmp_path: Path) -> None:
-    """Whoever hangs up, the other's phone is released, and the call was a transfer."""
-    async with scene(rig, tmp_path, OK, mode="warm") as on:
-        await on.ask()
-        leg = await on.picked_up()
-        leg.send_digits("1")
-        await asyncio.sleep(2)
-        await on.call.hang_up()
-        await leg.wait_ended(3)
-        await rig.stack.wait_no_rooms(3)
-        [row] = await ended_calls(rig, on.worker)
-    assert rows(row) == [("Sales", "completed", None)]
-    assert reason(row) == "call_transfer"
-
-
-async def test_a_caller_comes_back_to_the_agent_when_the_person_hangs_up(rig: Rig, tmp_path: Path) -> None:
-    """Where it is so configured; and can be put through again."""
-    async with scene(rig, tmp_path, OK, mode="warm", afterBridge="return_to_assistant") as on:
-        for _ in range(2):
-            await on.ask()
-            leg = await on.picked_up()
-            leg.send_digits("1")
-            await asyncio.sleep(2)
-            await leg.hang_up()
-            await on.call.wait_speech(10)
-            await on.call.wait_silence(1.5)
-        await say(on.call, CALLER_LINES[1])
-        await on.call.wait_speech(10)
-        await on.call.wait_silence(1.5)
-        await on.call.hang_up()
-        [row] = await ended_calls(rig, on.worker)
-    assert rows(row) == [("Sales", "completed", None)] * 2, describe([row])
-    assert answered(on.call, REPLIES[1].reply)
-
-
 @pytest.mark.parametrize(("said", "cause"), [(NO, "declined"), (MACHINE, "voicemail")])
 async def test_a_no_or_a_machine_goes_to_the_next(rig: Rig, tmp_path: Path, said: str, cause: str) -> None:
     """The first does not take the caller, the second does."""
